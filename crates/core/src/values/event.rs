@@ -1,0 +1,106 @@
+//! Events for people and programs, and problems: what could not be done, and why.
+
+use serde::{Deserialize, Serialize};
+
+use super::ConflictKind;
+use crate::vocabulary::{MasterId, TreePath};
+
+/// Why something could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// EACCES, EPERM, an immutable file.
+    PermissionDenied,
+    /// ENOSPC, EDQUOT.
+    NoSpace,
+    /// EROFS.
+    ReadOnly,
+    /// A FIFO, socket or device: never opened.
+    SpecialFile,
+    /// Another file system is mounted there: not crossed.
+    MountPoint,
+    /// The name `.pleach` below the root, a name or path that is too long for this file system.
+    UnsupportedName,
+    /// The file changes all the time.
+    NeverSettles,
+    /// No connected master has the content.
+    ContentMissing,
+    /// The limit of inotify watches is reached: scanning takes over.
+    WatchLimit,
+    /// The root vanished, was emptied or replaced: the store is frozen.
+    RootLost,
+    /// Anything else the system said.
+    Io,
+}
+
+/// Something that could not be done, with its reason (P7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The class, for programs.
+    pub kind: ProblemKind,
+    /// The path it is about.
+    pub path: TreePath,
+    /// What happened and what to do, for people: one sentence without the path.
+    pub reason: String,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The user of this master changed something; `paths` has at most 64 of them.
+    LocalChange {
+        /// Some of the paths.
+        paths: Vec<TreePath>,
+        /// How many acts in all.
+        acts: u64,
+    },
+    /// A change of another master was merged.
+    RemoteChange {
+        /// Its author.
+        master: MasterId,
+        /// How many changes at once.
+        changes: u64,
+    },
+    /// An effect was done on this disk.
+    Applied {
+        /// The path.
+        path: TreePath,
+    },
+    /// A conflict came to be.
+    ConflictOpened {
+        /// The path.
+        path: TreePath,
+        /// Its kind.
+        kind: ConflictKind,
+    },
+    /// A conflict is gone: resolved, here or elsewhere.
+    ConflictClosed {
+        /// The path.
+        path: TreePath,
+    },
+    /// A master came.
+    Connected {
+        /// Which.
+        master: MasterId,
+    },
+    /// A master went.
+    Disconnected {
+        /// Which.
+        master: MasterId,
+    },
+    /// Something can't be done at present.
+    ProblemAppeared(Problem),
+    /// Now it could.
+    ProblemSolved {
+        /// The path.
+        path: TreePath,
+    },
+    /// A peer sent what was refused.
+    Refused {
+        /// The sender.
+        master: MasterId,
+        /// Why.
+        reason: String,
+    },
+}

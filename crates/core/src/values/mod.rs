@@ -1,0 +1,29 @@
+//! What passes between the functions: plain values, without behaviour beyond their own consistency.
+
+mod act;
+mod base;
+mod change;
+mod conflict;
+mod content;
+mod effect;
+mod event;
+mod look;
+mod member;
+mod message;
+mod record;
+mod tree;
+
+pub use act::{Act, Acts, DirectoryIndex, DirectoryRef, NewNode, Performed, SeenDirectory};
+pub use base::{Base, BaseEntry, BaseId, BaseRow};
+pub use change::{ChangeId, Signature, SignedChange};
+pub use conflict::{Choice, Conflict, ConflictKind, Version};
+pub use content::{Body, FileContent, LinkTarget, LinkTargetError};
+pub use effect::{Effect, Expected, Location, Outcome, ParkingId, PutSource};
+pub use event::{Event, Problem, ProblemKind};
+pub use look::{
+    DirectoryState, Found, FoundBody, ListRequest, Listed, Look, Looked, ReadRequest, ReadState,
+};
+pub use member::Member;
+pub use message::{Contents, MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION};
+pub use record::Record;
+pub use tree::{EntryView, Seen, SeenNodes, TreeDelta, TreeView};

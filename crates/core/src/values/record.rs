@@ -1,0 +1,26 @@
+//! Records: what must be durable before anything that follows it is done.
+
+use serde::{Deserialize, Serialize};
+
+use super::SignedChange;
+
+/// One thing to make durable. Records of one output are committed together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// Append to the log of changes.
+    Change(SignedChange),
+    /// Set a row of the base, or remove it. Rows are opaque to the driver.
+    Base {
+        /// The row's key.
+        id: u64,
+        /// The row; none removes it.
+        row: Option<Vec<u8>>,
+    },
+    /// Set a row of the effects in flight, or remove it: what a crash may leave half done.
+    Intent {
+        /// The row's key.
+        id: u64,
+        /// The row; none removes it.
+        row: Option<Vec<u8>>,
+    },
+}

@@ -1,0 +1,9 @@
+//! The pleach daemon: watches a directory, gossips its changes, projects the merged tree.
+
+pub mod config;
+pub mod control;
+pub mod disk;
+pub mod identity;
+pub mod net;
+pub mod state;
+pub mod ticket;
