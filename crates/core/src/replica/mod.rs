@@ -1,1 +1,7 @@
-//! replica
+//! The replica: registers on automerge, and the tree and its conflicts that follow from them.
+
+mod register;
+
+pub use register::{
+    Birth, Carried, Causality, Content, Deletion, Place, Register, Update, Value, Write, Written,
+};
