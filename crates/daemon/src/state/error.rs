@@ -1,0 +1,133 @@
+//! What can go wrong with the state, in the words of whoever has to do something about it.
+
+use std::path::{Path, PathBuf};
+
+use pleach_core::values::ChangeId;
+use rusqlite::ErrorCode;
+
+/// Why the state could not be read or written. The message names the path and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Nothing is there.
+    #[error(
+        "there is no state at {path}: restore it, or remove the .pleach directory and join again"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Something is there already.
+    #[error("{path} exists already: a state is never written over")]
+    Exists {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A database, but of another program.
+    #[error("{path} is not a state of pleach: move it away, restore yours, or join again")]
+    NotOurs {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Written by a version of pleach with another layout.
+    #[error(
+        "{path} has layout {found}, this pleach knows layout {supported}: use the pleach that wrote it"
+    )]
+    Version {
+        /// Where it is.
+        path: PathBuf,
+        /// The layout it has.
+        found: i64,
+        /// The layout this program knows.
+        supported: i64,
+    },
+    /// What is there is not what was written.
+    #[error(
+        "the state at {path} is damaged ({what}): restore it, or move .pleach away and join again; \
+         your files are untouched and will merge"
+    )]
+    Damaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What was found wrong.
+        what: String,
+    },
+    /// The disk is full.
+    #[error(
+        "no space left for the state at {path}: free some; nothing goes out until it is recorded"
+    )]
+    NoSpace {
+        /// Where it is.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A change that is not the next one of its writer. The engine never asks for that.
+    #[error("change {} of writer {} is not the next one in the log at {path}", change.sequence, change.writer)]
+    Sequence {
+        /// Where the state is.
+        path: PathBuf,
+        /// The change.
+        change: ChangeId,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot use the state at {path}: {source}")]
+    System {
+        /// Where it is.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+impl StateError {
+    /// The path of the state it is about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Missing { path }
+            | Self::Exists { path }
+            | Self::NotOurs { path }
+            | Self::Version { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::NoSpace { path, .. }
+            | Self::Sequence { path, .. }
+            | Self::System { path, .. } => path,
+        }
+    }
+}
+
+/// Turns what SQLite says of the database at `path` into what it means.
+pub(super) fn at(path: &Path) -> impl Fn(rusqlite::Error) -> StateError + use<> {
+    let path = path.to_owned();
+    move |source| {
+        let path = path.clone();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StateError::NoSpace { path, source },
+            Some(ErrorCode::DatabaseCorrupt) => {
+                StateError::Damaged { path, what: source.to_string() }
+            }
+            Some(ErrorCode::NotADatabase) => StateError::Damaged { path, what: source.to_string() },
+            _ if is_malformed(&source) => StateError::Damaged { path, what: source.to_string() },
+            _ => StateError::System { path, source },
+        }
+    }
+}
+
+/// Whether another connection was in the way.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// A column of the wrong type or length, or a table that is missing: the file is ours by its header, so
+/// somebody or something changed it.
+fn is_malformed(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..) => true,
+        Error::SqlInputError { .. } => true,
+        Error::SqliteFailure(_, Some(message)) => message.starts_with("no such"),
+        _ => false,
+    }
+}
