@@ -1,1 +1,183 @@
-//! control
+//! The control socket: how the command line and other programs of this machine speak to the daemon.
+//!
+//! `.pleach/socket` is a Unix socket, reachable only by whoever may enter `.pleach` (mode 0700). A client
+//! sends one JSON object on a line ([`Envelope`]), the daemon answers with one ([`Reply`]); after
+//! [`Request::Events`] it sends one for each thing that happens, until either side closes. A connection may
+//! carry many requests, one after the other.
+//!
+//! Bounds: [`REQUEST_BYTES_MAX`] a request, [`REPLY_BYTES_MAX`] a reply, [`CONNECTIONS_MAX`] connections.
+//! The daemon decides nothing here: each request becomes a [`Call`] in the driver's queue.
+
+mod client;
+mod path_text;
+mod report;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ClientError, Events};
+pub use path_text::{PathText, PathTextError};
+pub use report::{
+    ConflictReport, Counts, Damage, EventBody, EventReport, Fetching, InviteReport, MasterLabel,
+    MasterReport, ProblemReport, StatusReport, VerifyReport, VersionKind, VersionReport,
+    WaitReport, WaitingFor, Work, WorkKind,
+};
+pub use server::{Call, bind, serve, socket_path};
+
+/// The version of this protocol. A daemon refuses a request of another one, and says which it speaks.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// The longest line a client may send, in bytes.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// The longest line a daemon sends, in bytes.
+pub const REPLY_BYTES_MAX: usize = 256 << 20;
+
+/// How many clients may be connected at a time.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// How many events a slow listener may be behind before it is told that it missed some.
+pub const EVENTS_BEHIND_MAX: usize = 4096;
+
+/// A request and the version of the protocol that it is made in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`CONTROL_VERSION`] of the client.
+    pub version: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What can be asked of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// How things are. Answered with [`Reply::Status`].
+    Status,
+    /// Answered with [`Reply::Wait`] once every connected master has on its disk what this one had when
+    /// asked, or when the time is over.
+    Wait {
+        /// How long at most.
+        timeout_ms: u64,
+    },
+    /// Make a ticket. Answered with [`Reply::Invite`].
+    Invite {
+        /// How long it is good for, in seconds.
+        expires_s: u64,
+    },
+    /// The open conflicts. Answered with [`Reply::Conflicts`].
+    Conflicts,
+    /// Settle the conflict at a path. Answered with [`Reply::Done`].
+    Resolve {
+        /// Where.
+        path: PathText,
+        /// How.
+        choice: Pick,
+    },
+    /// The members. Answered with [`Reply::Masters`].
+    Masters,
+    /// Remove a member, by name or id. Answered with [`Reply::Done`].
+    RemoveMaster {
+        /// Its name, or its id in hexadecimal digits, or the beginning of that if it is unique.
+        name: String,
+    },
+    /// Read every file again and compare. Answered with [`Reply::Verify`] when done.
+    Verify,
+    /// From now on send [`Reply::Event`] for each thing that happens.
+    Events,
+    /// Stop cleanly. Answered with [`Reply::Done`] before it does.
+    Stop,
+}
+
+/// Which version of a conflict to keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pick {
+    /// The version with this id, or the only one whose id begins so.
+    Version(String),
+    /// The newest version that this master wrote.
+    Ours,
+    /// The newest version that another master wrote.
+    Theirs,
+    /// All: the others get names of their own beside the one that stands.
+    Both,
+}
+
+/// What a daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<StatusReport>),
+    /// To [`Request::Wait`].
+    Wait(WaitReport),
+    /// To [`Request::Invite`].
+    Invite(InviteReport),
+    /// To [`Request::Conflicts`].
+    Conflicts(Vec<ConflictReport>),
+    /// To [`Request::Masters`].
+    Masters(Vec<MasterReport>),
+    /// To [`Request::Verify`].
+    Verify(VerifyReport),
+    /// Something happened.
+    Event(EventReport),
+    /// It is done, and there is nothing to tell.
+    Done,
+    /// It could not be done.
+    Error(Refusal),
+}
+
+/// Why a request could not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The class, for programs.
+    pub kind: RefusalKind,
+    /// What happened and what to do next, for people.
+    pub message: String,
+    /// The path it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathText>,
+}
+
+impl Refusal {
+    /// A refusal that is about no path.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), path: None }
+    }
+
+    /// The same, about `path`.
+    #[must_use]
+    pub fn at(self, path: impl Into<PathText>) -> Self {
+        Self { path: Some(path.into()), ..self }
+    }
+}
+
+/// The classes of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The line was no request of this protocol.
+    Malformed,
+    /// The request is of another version of this protocol.
+    Version,
+    /// Too many clients, or the daemon's queue is full.
+    Busy,
+    /// The daemon is on its way out.
+    Stopping,
+    /// What was named is not there: no conflict at the path, no such master, no such version.
+    NotFound,
+    /// What was named fits more than one thing.
+    Ambiguous,
+    /// The store is frozen: the reason is in the message.
+    Frozen,
+    /// The request makes no sense here: a master that removes itself, a conflict of another kind.
+    Unfit,
+    /// The system refused.
+    Failed,
+}
+
+#[cfg(test)]
+mod tests;
