@@ -1,7 +1,9 @@
 //! The replica: registers on automerge, and the tree and its conflicts that follow from them.
 
 mod register;
+mod tree;
 
 pub use register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Update, Value, Write, Written,
 };
+pub use tree::{Contents, Entries, Tree};

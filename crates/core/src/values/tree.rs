@@ -66,11 +66,15 @@ pub trait TreeView {
 pub struct TreeDelta {
     /// In no meaningful order.
     pub nodes: BTreeSet<NodeId>,
+    /// Nodes whose entry's conflicts opened, closed, or may read differently: the standing node, or a
+    /// node that had one and is not in the tree any more.
+    pub conflicts_changed: BTreeSet<NodeId>,
 }
 
 impl TreeDelta {
     /// Adds what `other` lists.
     pub fn join(&mut self, other: Self) {
         self.nodes.extend(other.nodes);
+        self.conflicts_changed.extend(other.conflicts_changed);
     }
 }

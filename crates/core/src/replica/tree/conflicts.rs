@@ -1,0 +1,227 @@
+//! The open conflicts: found again only for the entries that a batch touched, described on demand.
+//!
+//! An entry has at most one `Edited` and one `SameName` conflict, kept under its standing node, and one
+//! of the others for each of its nodes.
+
+use std::collections::BTreeSet;
+
+use super::Tree;
+use super::node::{DirectoryPlace, Key, Keys, PlaceState, Placement};
+use crate::replica::register::Carried;
+use crate::values::{Body, Conflict, ConflictKind, Version};
+use crate::vocabulary::{NodeId, TreePath};
+
+/// Which conflicts are open.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenConflicts(BTreeSet<(Key, ConflictKind)>);
+
+const KINDS: [ConflictKind; 4] = [
+    ConflictKind::Edited,
+    ConflictKind::SameName,
+    ConflictKind::MovedTwice,
+    ConflictKind::MovedIntoEachOther,
+];
+
+impl Tree {
+    /// How many conflicts are open.
+    #[must_use]
+    pub fn conflict_count(&self) -> usize {
+        self.conflicts.0.len()
+    }
+
+    /// The open conflicts, by path. Which master wrote a version is left open.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let described = self.conflicts.0.iter().filter_map(|&(key, kind)| self.describe(key, kind));
+        sorted(described.collect())
+    }
+
+    /// The open conflicts of the entry that `node` is part of; none if it is not in the tree.
+    #[must_use]
+    pub fn conflicts_at(&self, node: NodeId) -> Vec<Conflict> {
+        let Some(key) = self.key(node) else { return Vec::new() };
+        let entry = self.entry_keys(key);
+        let open = entry.iter().flat_map(|&key| self.open_kinds(key).map(move |kind| (key, kind)));
+        sorted(open.filter_map(|(key, kind)| self.describe(key, kind)).collect())
+    }
+
+    /// Brings the open conflicts in line with the entries of these nodes; answers whose differ, by the
+    /// standing node, or by the node that had one if it is not in the tree any more.
+    pub(super) fn update_conflicts(&mut self, touched: &BTreeSet<Key>) -> BTreeSet<Key> {
+        let mut changed = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for &key in touched {
+            let entry = self.entry_keys(key);
+            let Some(&standing) = entry.first() else {
+                self.set_kinds(key, [false; 4], key, &mut changed);
+                continue;
+            };
+            if entry.len() > 1 && !seen.insert(standing) {
+                continue;
+            }
+            let clash = entry.len() > 1 && !self.hidden_versions(&entry).is_empty();
+            for &member in &entry {
+                let stands = member == standing;
+                let kinds = [
+                    stands && self.has_open_versions(member),
+                    stands && clash,
+                    self.other_spots(member).next().is_some(),
+                    self.fallen.contains(&member),
+                ];
+                self.set_kinds(member, kinds, standing, &mut changed);
+            }
+        }
+        changed
+    }
+
+    fn open_kinds(&self, key: Key) -> impl Iterator<Item = ConflictKind> + '_ {
+        let all = (key, KINDS[0])..=(key, KINDS[3]);
+        self.conflicts.0.range(all).map(|&(_, kind)| kind)
+    }
+
+    fn set_kinds(&mut self, key: Key, kinds: [bool; 4], entry: Key, changed: &mut BTreeSet<Key>) {
+        for (kind, is_open) in KINDS.into_iter().zip(kinds) {
+            let differs = match is_open {
+                true => self.conflicts.0.insert((key, kind)),
+                false => self.conflicts.0.remove(&(key, kind)),
+            };
+            if differs || is_open {
+                changed.insert(entry);
+            }
+        }
+    }
+
+    fn has_open_versions(&self, key: Key) -> bool {
+        let several = !self.nodes[key.0 as usize].several_contents().is_empty();
+        several && !self.open_versions(key).is_empty()
+    }
+
+    /// What the nodes that an entry hides hold: each of other bytes than what stands, once.
+    fn hidden_versions(&self, entry: &Keys) -> Vec<(Key, Carried)> {
+        let standing = self.nodes[entry[0].0 as usize].body();
+        let mut hidden: Vec<(Key, Carried)> = Vec::new();
+        for &key in &entry[1..] {
+            let node = &self.nodes[key.0 as usize];
+            if node.directory().is_some() {
+                continue;
+            }
+            let body = self.shown_body(key);
+            let own = body.map(|body| Carried { stamp: self.interner.stamp(node.stamp), body });
+            let all = own.into_iter().chain(self.open_versions(key));
+            hidden.extend(all.map(|version| (key, version)));
+        }
+        hidden
+            .retain(|(_, version)| standing.as_ref().is_none_or(|b| !b.same_bytes(&version.body)));
+        distinct(hidden, |(_, version)| version)
+    }
+
+    /// The places where a node would be had another of its writers been the last; none of a fallen
+    /// directory's newer places, which are another conflict.
+    fn other_spots(&self, key: Key) -> impl Iterator<Item = &Placement> {
+        let node = &self.nodes[key.0 as usize];
+        let older = node.directory().into_iter().flat_map(|directory| {
+            let older = directory.history.iter().enumerate().skip(directory.position + 1);
+            older.map(|(_, entry)| entry).filter(|entry| entry.is_current())
+        });
+        let others = node.other_places().iter().chain(older.map(|entry| &entry.place));
+        others.filter(|other| node.place.as_ref().is_some_and(|place| !place.same_spot(other)))
+    }
+
+    fn describe(&self, key: Key, kind: ConflictKind) -> Option<Conflict> {
+        let path = self.path_of(key)?;
+        let versions = match kind {
+            ConflictKind::Edited => {
+                let mut versions = vec![self.version(key, self.standing(key)?, true)];
+                let open = self.open_versions(key);
+                versions.extend(open.into_iter().map(|open| self.version(key, open, false)));
+                versions
+            }
+            ConflictKind::SameName => {
+                let mut versions = vec![self.version(key, self.standing(key)?, true)];
+                let hidden = self.hidden_versions(&self.entry_keys(key));
+                versions.extend(hidden.into_iter().map(|(key, v)| self.version(key, v, false)));
+                versions
+            }
+            ConflictKind::MovedTwice => {
+                self.places_to_choose(key, &path, self.other_spots(key).collect())?
+            }
+            ConflictKind::MovedIntoEachOther => {
+                let directory = self.directory(key)?;
+                let skipped = directory.history[..directory.position].iter();
+                let skipped = skipped.filter(|entry| entry.is_current()).map(|entry| &entry.place);
+                self.places_to_choose(key, &path, skipped.collect())?
+            }
+        };
+        Some(Conflict { path, kind, versions })
+    }
+
+    fn standing(&self, key: Key) -> Option<Carried> {
+        let stamp = self.interner.stamp(self.nodes[key.0 as usize].stamp);
+        Some(Carried { stamp, body: self.shown_body(key)? })
+    }
+
+    fn version(&self, key: Key, version: Carried, stands: bool) -> Version {
+        let Carried { stamp, body } = version;
+        Version { node: self.id(key), stamp, master: None, body, stands, elsewhere: None }
+    }
+
+    fn places_to_choose(
+        &self,
+        key: Key,
+        path: &TreePath,
+        mut others: Vec<&Placement>,
+    ) -> Option<Vec<Version>> {
+        let body = self.shown_body(key)?;
+        let version = |place: &Placement, elsewhere: Option<TreePath>, stands| Version {
+            node: self.id(key),
+            stamp: self.interner.stamp(place.stamp),
+            master: None,
+            body: body.clone(),
+            stands,
+            elsewhere,
+        };
+        others.sort_by_key(|place| std::cmp::Reverse(self.interner.stamp(place.stamp)));
+        let standing = self.nodes[key.0 as usize].place.as_ref()?;
+        let mut versions = vec![version(standing, Some(path.clone()), true)];
+        for other in others {
+            versions.push(version(other, self.path_of_spot(other), false));
+        }
+        Some(versions)
+    }
+
+    /// What of a file or link is open besides what stands: of other bytes, each once, by falling stamp.
+    pub(super) fn open_versions(&self, key: Key) -> Vec<Carried> {
+        let node = &self.nodes[key.0 as usize];
+        let contents = node.several_contents();
+        let Some(newest) = contents.last() else { return Vec::new() };
+        let written = contents.iter().map(|content| Carried {
+            stamp: self.interner.stamp(content.stamp),
+            body: content.body.clone(),
+        });
+        let carried = contents.iter().flat_map(|content| content.carried.iter().cloned());
+        let others = written.chain(carried).filter(|other| !other.body.same_bytes(&newest.body));
+        distinct(others.collect(), |version| version)
+    }
+}
+
+impl DirectoryPlace {
+    fn is_current(&self) -> bool {
+        self.standing == PlaceState::Current
+    }
+}
+
+/// By falling stamp; of equal bytes, only the largest stamp.
+fn distinct<T>(mut versions: Vec<T>, version: impl Fn(&T) -> &Carried) -> Vec<T> {
+    versions.sort_by_key(|item| std::cmp::Reverse(version(item).stamp));
+    let mut seen: BTreeSet<Body> = BTreeSet::new();
+    versions.retain(|item| seen.insert(version(item).body.with_mtime(Default::default())));
+    versions
+}
+
+fn sorted(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
+    conflicts.sort_by(|a, b| {
+        let node = |conflict: &Conflict| conflict.versions.first().map(|version| version.node);
+        (&a.path, a.kind, node(a)).cmp(&(&b.path, b.kind, node(b)))
+    });
+    conflicts
+}
