@@ -4,6 +4,9 @@ pub mod config;
 pub mod control;
 pub mod disk;
 pub mod identity;
+pub mod log;
 pub mod net;
 pub mod state;
 pub mod ticket;
+
+pub use libp2p::Multiaddr;

@@ -1,0 +1,33 @@
+//! The settings file of a new store: every key, its meaning and its default, as comments.
+
+pub(super) const TEMPLATE: &str = r#"# pleach: the settings of this master alone. They are not replicated.
+# Each key is shown with its default; remove the `#` before a key to change it, then restart the daemon.
+# Durations have a unit (30s, 5m, 24h, 30d) or mean seconds.
+
+# Where to listen, as multiaddresses. If nothing is said here and another program has port 4747, a free
+# port is taken instead (`pleach status` shows which).
+#listen = ["/ip4/0.0.0.0/tcp/4747", "/ip4/0.0.0.0/udp/4747/quic-v1"]
+
+# Addresses to tell the other masters instead of those found out, at most 16: behind a translating router.
+#advertise = []
+
+# Whether to look for members on the local network by multicast DNS. Only a hint: nobody is let in by it.
+#mdns = true
+
+# Whether to set owner and group of what other masters wrote: true, false, or "auto": if the daemon may.
+#replicate_owner = "auto"
+
+# How often to look through the whole tree, for writes that raise no event (mmap, a lost event).
+#rescan_interval = "1h"
+
+# How long replaced, deleted and losing versions are kept, and what share of the file system they may take
+# up together. Open conflicts are exempt.
+#retention_age = "30d"
+#retention_share = "10 %"
+
+# Bounds on what peers may make this master do.
+#[limits]
+#connections = 256
+#pending_connections = 32
+#parallel_fetches = 64
+"#;
