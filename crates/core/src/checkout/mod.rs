@@ -1,1 +1,1 @@
-//! checkout
+//! Checkout: base and merged tree become ordered, guarded effects on the disk.

@@ -3,15 +3,31 @@
 //! It mirrors the disk, so it is a tree of entries that know their parent and name: renaming a directory
 //! of a million files changes one entry. What differs between base and disk, a user did; what differs
 //! between base and the merged tree is still to be projected.
+//!
+//! Invariant: every entry is reachable from the root or from the parking (where entries wait while
+//! names are swapped), only directories have children, names are unique in a directory, and the
+//! indices agree with the entries. What it lacks: any opinion on what should be there.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 
-use super::{Body, SeenNodes};
-use crate::vocabulary::{Attributes, Fingerprint, Name};
+use super::{Body, Location, ParkingId, Seen, SeenNodes};
+use crate::vocabulary::{
+    Attributes, ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Timestamp, TreePath,
+};
 
 /// The key of an entry: stable while the entry lives, never reused. The root's is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BaseId(pub u64);
+
+impl BaseId {
+    /// The root directory. It always has an entry, whose parent is itself and whose name means nothing.
+    pub const ROOT: Self = Self(0);
+    /// Stands as the parent of entries that wait in the staging area; has no entry of its own.
+    pub const PARKING: Self = Self(u64::MAX);
+}
 
 /// One entry as it was last seen or put on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +46,382 @@ pub struct BaseEntry {
     pub fingerprint: Fingerprint,
 }
 
+impl BaseEntry {
+    /// The node that stands at the path; none of an entry that no node is known of.
+    #[must_use]
+    pub fn standing(&self) -> Option<NodeId> {
+        self.nodes.first().map(|seen| seen.node)
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.body.kind() == Kind::Directory
+    }
+}
+
 /// A row of the base as it is stored: opaque to the driver.
 pub type BaseRow = (u64, Option<Vec<u8>>);
 
+/// Rows that make no base: the base must be rebuilt from a scan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BaseError {
+    /// The row's bytes are no entry.
+    #[error("row {0} of the base can't be decoded")]
+    Undecodable(u64),
+    /// The row names a directory that is not there, or is none, or is below the row itself.
+    #[error("row {row} of the base is in {parent}, which does not lead to the root")]
+    Orphan {
+        /// The row.
+        row: u64,
+        /// The parent that it names.
+        parent: u64,
+    },
+    /// Two rows have one name in one directory.
+    #[error("rows {first} and {second} of the base have the same place")]
+    SamePlace {
+        /// The one.
+        first: u64,
+        /// The other.
+        second: u64,
+    },
+}
+
 /// The tree as it was last known to be on this disk.
-#[derive(Debug, Default)]
-pub struct Base {}
+#[derive(Clone, Debug)]
+pub struct Base {
+    entries: BTreeMap<BaseId, BaseEntry>,
+    children: BTreeMap<BaseId, BTreeMap<Name, BaseId>>,
+    nodes: BTreeMap<NodeId, BaseId>,
+    objects: BTreeSet<(u64, u64, BaseId)>,
+    /// By the first eight bytes of the hash; the entry tells the rest.
+    hashes: BTreeSet<(u64, BaseId)>,
+    dirty: BTreeSet<BaseId>,
+    next: u64,
+}
+
+/// Only a root, of which nothing is known yet.
+impl Default for Base {
+    fn default() -> Self {
+        let mut base = Self::without_root();
+        base.index(BaseId::ROOT, root_entry());
+        base.dirty.insert(BaseId::ROOT);
+        base
+    }
+}
+
+fn root_entry() -> BaseEntry {
+    let epoch = Timestamp::default();
+    BaseEntry {
+        parent: BaseId::ROOT,
+        name: Name::try_from("root").expect("a plain name"),
+        nodes: smallvec![Seen { node: NodeId::ROOT, places: smallvec![], contents: smallvec![] }],
+        body: Body::Directory { mtime: epoch },
+        attributes: Attributes::with_mode(0o755),
+        fingerprint: Fingerprint {
+            device: 0,
+            inode: 0,
+            kind: Kind::Directory,
+            mode: Mode::new(0o755),
+            uid: 0,
+            gid: 0,
+            size: 0,
+            modified: epoch,
+            changed: epoch,
+        },
+    }
+}
+
+fn hash_prefix(hash: &ContentHash) -> u64 {
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&hash.0[..8]);
+    u64::from_be_bytes(prefix)
+}
+
+impl Base {
+    /// The entry with this key.
+    #[must_use]
+    pub fn entry(&self, id: BaseId) -> Option<&BaseEntry> {
+        self.entries.get(&id)
+    }
+
+    /// How many entries there are, the root included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is nothing but the root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.len() <= 1
+    }
+
+    /// The entry called `name` in `directory`.
+    #[must_use]
+    pub fn child(&self, directory: BaseId, name: &Name) -> Option<BaseId> {
+        self.children.get(&directory)?.get(name).copied()
+    }
+
+    /// The entries in `directory`, by name.
+    pub fn children(&self, directory: BaseId) -> impl Iterator<Item = (&Name, BaseId)> {
+        self.children.get(&directory).into_iter().flatten().map(|(name, &id)| (name, id))
+    }
+
+    /// The entries that wait in the staging area. Each is parked under its own key.
+    pub fn parked(&self) -> impl Iterator<Item = BaseId> {
+        self.children.get(&BaseId::PARKING).into_iter().flatten().map(|(_, &id)| id)
+    }
+
+    /// Where the entry is; none if there is no such entry.
+    #[must_use]
+    pub fn location(&self, id: BaseId) -> Option<Location> {
+        let mut names = Vec::new();
+        let mut at = id;
+        loop {
+            if at == BaseId::ROOT {
+                names.reverse();
+                return Some(Location::Tree(TreePath::new(names)));
+            }
+            let entry = self.entries.get(&at)?;
+            if entry.parent == BaseId::PARKING {
+                names.reverse();
+                return Some(Location::Parked(ParkingId(at.0), TreePath::new(names)));
+            }
+            names.push(entry.name.clone());
+            at = entry.parent;
+        }
+    }
+
+    /// The entry's path; none if there is no such entry, or it is parked.
+    #[must_use]
+    pub fn path(&self, id: BaseId) -> Option<TreePath> {
+        match self.location(id)? {
+            Location::Tree(path) => Some(path),
+            Location::Parked(..) => None,
+        }
+    }
+
+    /// The entry at `path`.
+    #[must_use]
+    pub fn find(&self, path: &TreePath) -> Option<BaseId> {
+        path.names().iter().try_fold(BaseId::ROOT, |at, name| self.child(at, name))
+    }
+
+    /// The entry that `node` is part of.
+    #[must_use]
+    pub fn by_node(&self, node: NodeId) -> Option<BaseId> {
+        self.nodes.get(&node).copied()
+    }
+
+    /// The entries that are this object; several if it has several names.
+    pub fn by_object(&self, device: u64, inode: u64) -> impl Iterator<Item = BaseId> {
+        self.objects
+            .range((device, inode, BaseId(0))..=(device, inode, BaseId(u64::MAX)))
+            .map(|&(_, _, id)| id)
+    }
+
+    /// The files that hold these bytes.
+    pub fn by_hash(&self, hash: ContentHash) -> impl Iterator<Item = BaseId> {
+        let prefix = hash_prefix(&hash);
+        self.hashes
+            .range((prefix, BaseId(0))..=(prefix, BaseId(u64::MAX)))
+            .map(|&(_, id)| id)
+            .filter(move |id| {
+                matches!(&self.entries[id].body, Body::File(content) if content.hash == hash)
+            })
+    }
+
+    /// All entries, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (BaseId, &BaseEntry)> {
+        self.entries.iter().map(|(&id, entry)| (id, entry))
+    }
+
+    /// Adds an entry. What was at its place is forgotten, with all below.
+    ///
+    /// # Panics
+    ///
+    /// If the parent is no directory of this base.
+    pub fn insert(&mut self, entry: BaseEntry) -> BaseId {
+        assert!(self.holds_entries(entry.parent), "an entry's parent is in the base");
+        let id = BaseId(self.next);
+        self.next += 1;
+        if let Some(displaced) = self.child(entry.parent, &entry.name) {
+            self.remove(displaced);
+        }
+        self.index(id, entry);
+        self.dirty.insert(id);
+        id
+    }
+
+    /// Changes an entry, all but its place; does nothing if there is none.
+    pub fn update(&mut self, id: BaseId, change: impl FnOnce(&mut BaseEntry)) {
+        let Some(mut entry) = self.unindex(id) else { return };
+        let (parent, name) = (entry.parent, entry.name.clone());
+        change(&mut entry);
+        (entry.parent, entry.name) = (parent, name);
+        self.index(id, entry);
+        self.dirty.insert(id);
+    }
+
+    /// Gives an entry another place: one row, whatever is below it. What was there is forgotten.
+    ///
+    /// # Panics
+    ///
+    /// If `parent` is no directory of this base, or is the entry or below it.
+    pub fn relocate(&mut self, id: BaseId, parent: BaseId, name: Name) {
+        assert!(self.holds_entries(parent), "an entry's parent is in the base");
+        assert!(!self.is_within(parent, id), "no entry is below itself");
+        match self.child(parent, &name) {
+            Some(same) if same == id => return,
+            Some(displaced) => self.remove(displaced),
+            None => {}
+        }
+        let Some(mut entry) = self.unindex(id) else { return };
+        (entry.parent, entry.name) = (parent, name);
+        self.index(id, entry);
+        self.dirty.insert(id);
+    }
+
+    /// Notes that an entry waits in the staging area, under its own key.
+    pub fn park(&mut self, id: BaseId) {
+        let name = Name::try_from(id.0.to_string().as_str()).expect("digits are a name");
+        self.relocate(id, BaseId::PARKING, name);
+    }
+
+    /// Forgets an entry and everything below it. The root stays.
+    pub fn remove(&mut self, id: BaseId) {
+        if id == BaseId::ROOT {
+            return;
+        }
+        let mut doomed = vec![id];
+        while let Some(at) = doomed.pop() {
+            doomed.extend(self.children(at).map(|(_, child)| child));
+            if self.unindex(at).is_some() {
+                self.dirty.insert(at);
+            }
+        }
+    }
+
+    /// Whether `id` is `directory` or below it.
+    #[must_use]
+    pub fn is_within(&self, mut id: BaseId, directory: BaseId) -> bool {
+        loop {
+            if id == directory {
+                return true;
+            }
+            match self.entries.get(&id) {
+                Some(entry) if id != BaseId::ROOT => id = entry.parent,
+                _ => return false,
+            }
+        }
+    }
+
+    /// The rows that changed since the last call, by key.
+    pub fn take_dirty_rows(&mut self) -> Vec<BaseRow> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|id| (id.0, self.entries.get(&id).map(encode))).collect()
+    }
+
+    /// Puts a base together from its rows, in any order. No rows make an empty base.
+    pub fn load(rows: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Result<Self, BaseError> {
+        let mut base = Self::without_root();
+        for (row, bytes) in rows {
+            let id = BaseId(row);
+            let (entry, rest) = postcard::take_from_bytes::<BaseEntry>(&bytes)
+                .map_err(|_| BaseError::Undecodable(row))?;
+            if id == BaseId::PARKING
+                || !rest.is_empty()
+                || entry.fingerprint.kind != entry.body.kind()
+            {
+                return Err(BaseError::Undecodable(row));
+            }
+            if id != BaseId::ROOT
+                && let Some(first) = base.child(entry.parent, &entry.name)
+            {
+                return Err(BaseError::SamePlace { first: first.0, second: row });
+            }
+            base.index(id, entry);
+            base.next = base.next.max(row + 1);
+        }
+        if !base.entries.contains_key(&BaseId::ROOT) {
+            base.index(BaseId::ROOT, root_entry());
+            base.dirty.insert(BaseId::ROOT);
+        }
+        base.check_reachable()?;
+        Ok(base)
+    }
+
+    fn without_root() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            children: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            objects: BTreeSet::new(),
+            hashes: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            next: 1,
+        }
+    }
+
+    fn check_reachable(&self) -> Result<(), BaseError> {
+        let mut reached = BTreeSet::from([BaseId::ROOT]);
+        let mut queue = vec![BaseId::ROOT, BaseId::PARKING];
+        while let Some(at) = queue.pop() {
+            for (_, child) in self.children(at) {
+                reached.insert(child);
+                if self.entries[&child].is_directory() {
+                    queue.push(child);
+                }
+            }
+        }
+        match self.entries.iter().find(|(id, _)| !reached.contains(id)) {
+            Some((id, entry)) => Err(BaseError::Orphan { row: id.0, parent: entry.parent.0 }),
+            None => Ok(()),
+        }
+    }
+
+    fn holds_entries(&self, id: BaseId) -> bool {
+        id == BaseId::PARKING || self.entries.get(&id).is_some_and(BaseEntry::is_directory)
+    }
+
+    fn index(&mut self, id: BaseId, entry: BaseEntry) {
+        if id != BaseId::ROOT {
+            self.children.entry(entry.parent).or_default().insert(entry.name.clone(), id);
+        }
+        for seen in &entry.nodes {
+            self.nodes.insert(seen.node, id);
+        }
+        self.objects.insert((entry.fingerprint.device, entry.fingerprint.inode, id));
+        if let Body::File(content) = &entry.body {
+            self.hashes.insert((hash_prefix(&content.hash), id));
+        }
+        self.entries.insert(id, entry);
+    }
+
+    fn unindex(&mut self, id: BaseId) -> Option<BaseEntry> {
+        let entry = self.entries.remove(&id)?;
+        if let Some(siblings) = self.children.get_mut(&entry.parent)
+            && siblings.get(&entry.name) == Some(&id)
+        {
+            siblings.remove(&entry.name);
+            if siblings.is_empty() {
+                self.children.remove(&entry.parent);
+            }
+        }
+        for seen in &entry.nodes {
+            if self.nodes.get(&seen.node) == Some(&id) {
+                self.nodes.remove(&seen.node);
+            }
+        }
+        self.objects.remove(&(entry.fingerprint.device, entry.fingerprint.inode, id));
+        if let Body::File(content) = &entry.body {
+            self.hashes.remove(&(hash_prefix(&content.hash), id));
+        }
+        Some(entry)
+    }
+}
+
+fn encode(entry: &BaseEntry) -> Vec<u8> {
+    postcard::to_allocvec(entry).expect("an entry has no unencodable part")
+}

@@ -14,7 +14,7 @@ mod record;
 mod tree;
 
 pub use act::{Act, Acts, DirectoryIndex, DirectoryRef, NewNode, Performed, SeenDirectory};
-pub use base::{Base, BaseEntry, BaseId, BaseRow};
+pub use base::{Base, BaseEntry, BaseError, BaseId, BaseRow};
 pub use change::{ChangeId, Signature, SignedChange};
 pub use conflict::{Choice, Conflict, ConflictKind, Version};
 pub use content::{Body, FileContent, LinkTarget, LinkTargetError};

@@ -1,0 +1,450 @@
+//! From verdicts to acts: what a user must have done for the disk to be as it was found.
+//!
+//! Where the merged tree already has what was found, nothing was done but by ourselves before a crash,
+//! or by somebody else in the same way: that is adopted, without an act (R13).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::SmallVec;
+
+use super::Snapshot;
+use super::matching::{Matching, Verdict, matching};
+use super::settle::{Origin, Step};
+use super::survey::{Dir, Reading, Sighting, Survey};
+use crate::values::{
+    Act, Acts, Base, BaseEntry, BaseId, Body, DirectoryIndex, DirectoryRef, EntryView, FileContent,
+    NewNode, SeenDirectory, TreeView,
+};
+use crate::vocabulary::{Attributes, Kind, Mode, Name, NodeId, Xattrs};
+
+/// Whether setuid, setgid and sticky bits are part of a mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialBits {
+    /// They are replicated.
+    Keep,
+    /// They are not.
+    Drop,
+}
+
+/// What a snapshot must know beside base, disk and tree.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotRules<'a> {
+    /// The store's setting.
+    pub special_bits: SpecialBits,
+    /// Directories whose mtime our own effects have changed and not yet set right: no act of a user.
+    pub disturbed: &'a BTreeSet<BaseId>,
+}
+
+struct Writer<'a, T> {
+    base: &'a Base,
+    tree: &'a T,
+    survey: &'a Survey,
+    rules: SnapshotRules<'a>,
+    matching: &'a Matching,
+    acts: Acts,
+    steps: Vec<Step>,
+    table: BTreeMap<Dir, DirectoryIndex>,
+    /// The node of directories that are new in the base, if the tree has it already.
+    adopted_directories: BTreeMap<usize, NodeId>,
+    adopted: BTreeSet<NodeId>,
+    /// mtimes of directories come last.
+    touches: Vec<(usize, Act)>,
+}
+
+impl Survey {
+    /// Tells what the user did, once [`Survey::next_look`] asks for nothing more.
+    pub fn finish<T: TreeView>(mut self, base: &Base, tree: &T, rules: SnapshotRules) -> Snapshot {
+        let matching = matching(base, &self);
+        let mut writer = Writer {
+            base,
+            tree,
+            survey: &self,
+            rules,
+            matching: &matching,
+            acts: Acts::default(),
+            steps: Vec::new(),
+            table: BTreeMap::new(),
+            adopted_directories: BTreeMap::new(),
+            adopted: BTreeSet::new(),
+            touches: Vec::new(),
+        };
+        writer.write();
+        let Writer { acts, steps, adopted, .. } = writer;
+        let root = self.root.filter(|&root| {
+            base.entry(BaseId::ROOT).is_some_and(|entry| entry.fingerprint != root)
+        });
+        let mut named = BTreeSet::new();
+        for act in &acts.acts {
+            if let Act::Create { body: Body::File(content), .. } | Act::Edit { content, .. } = act {
+                named.insert(content.hash);
+            }
+        }
+        self.contents.retain(|hash, _| named.contains(hash));
+        Snapshot {
+            acts,
+            contents: self.contents.into_iter().collect(),
+            adopted,
+            reread: self.reread,
+            problems: self.problems,
+            steps,
+            root,
+        }
+    }
+}
+
+impl<T: TreeView> Writer<'_, T> {
+    fn write(&mut self) {
+        let matching = self.matching;
+        for &at in &matching.order {
+            match &matching.verdicts[at] {
+                Verdict::Same(id) | Verdict::Moved(id) => self.change(at, *id, &[]),
+                Verdict::Continues(id, inherits) => self.change(at, *id, inherits),
+                Verdict::New => self.arrive(at),
+                Verdict::Unclear => {}
+            }
+        }
+        for &id in &matching.removed {
+            self.remove(id);
+        }
+        for (step, touch) in std::mem::take(&mut self.touches) {
+            let act = self.acts.acts.len();
+            self.acts.acts.push(touch);
+            if let Step::Change { acts, .. } = &mut self.steps[step] {
+                acts.push(act);
+            }
+        }
+    }
+
+    /// An entry that the base knows: moved, written, or set otherwise.
+    fn change(&mut self, at: usize, id: BaseId, inherits: &[BaseId]) {
+        let survey = self.survey;
+        let sighting = &survey.sightings[at];
+        let entry = self.base.entry(id).expect("a match is in the base");
+        let tree = entry.standing().and_then(|node| self.tree.entry(node));
+        let mut done = SmallVec::new();
+        let to = self.relocation(sighting, id, entry, tree.as_ref(), &mut done);
+        let body = self.body_change(sighting, id, entry, tree.as_ref(), inherits, &mut done);
+        let attributes = self.attribute_changes(sighting, entry, tree.as_ref(), &mut done);
+        let step = self.steps.len();
+        if entry.is_directory()
+            && let Some(touch) = self.directory_touch(sighting, id, entry, tree.as_ref())
+        {
+            self.touches.push((step, touch));
+        }
+        // What could not be read is found again by its fingerprint.
+        let fingerprint = match (sighting.fingerprint.kind, sighting.reading) {
+            (Kind::File, Reading::Hash(_)) | (Kind::Directory | Kind::Symlink, _) => {
+                sighting.fingerprint
+            }
+            (Kind::File, _) => entry.fingerprint,
+        };
+        self.steps.push(Step::Change { id, to, body, attributes, fingerprint, acts: done });
+    }
+
+    fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
+        done.push(self.acts.acts.len());
+        self.acts.acts.push(act);
+    }
+
+    fn relocation(
+        &mut self,
+        sighting: &Sighting,
+        id: BaseId,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+        done: &mut SmallVec<[usize; 2]>,
+    ) -> Option<(Dir, Name)> {
+        let directory = self.settled(sighting.directory);
+        if directory == Dir::Known(entry.parent) && sighting.name == entry.name {
+            return None;
+        }
+        let there = tree.is_some_and(|view| {
+            view.name == sighting.name && self.is_node_of(directory, view.parent)
+        });
+        if there {
+            self.adopted.extend(entry.standing());
+        } else {
+            let from = self.directory_of(id);
+            let to = self.index(directory);
+            let name = sighting.name.clone();
+            self.push(Act::Move { from, entry: entry.nodes.clone(), to, name }, done);
+        }
+        Some((directory, sighting.name.clone()))
+    }
+
+    fn body_change(
+        &mut self,
+        sighting: &Sighting,
+        id: BaseId,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+        inherits: &[BaseId],
+        done: &mut SmallVec<[usize; 2]>,
+    ) -> Body {
+        let Some(body) = found_body(sighting) else { return entry.body.clone() };
+        if body.kind() == Kind::Directory {
+            return match self.rules.disturbed.contains(&id) {
+                true => entry.body.clone(),
+                false => body,
+            };
+        }
+        let in_tree = tree.is_some_and(|view| match view.body.same_bytes(&entry.body) {
+            true => view.body == body,
+            false => view.body.same_bytes(&body),
+        });
+        if in_tree && body != entry.body {
+            self.adopted.extend(entry.standing());
+            return body;
+        }
+        let directory = self.directory_of(id);
+        let seen = entry.nodes.clone();
+        let inherited: SmallVec<[NodeId; 1]> = inherits
+            .iter()
+            .filter_map(|&id| self.base.entry(id))
+            .flat_map(|entry| entry.nodes.iter().map(|seen| seen.node))
+            .collect();
+        let act = match &body {
+            Body::File(content) if !body.same_bytes(&entry.body) || !inherited.is_empty() => {
+                Act::Edit { directory, entry: seen, content: *content, inherits: inherited }
+            }
+            Body::Symlink { target, mtime } if !body.same_bytes(&entry.body) => {
+                Act::Relink { directory, entry: seen, target: target.clone(), mtime: *mtime }
+            }
+            _ if sighting.fingerprint.modified != entry.fingerprint.modified => {
+                Act::Touch { directory, entry: seen, mtime: body.mtime() }
+            }
+            _ => return entry.body.clone(),
+        };
+        self.push(act, done);
+        body
+    }
+
+    fn directory_touch(
+        &mut self,
+        sighting: &Sighting,
+        id: BaseId,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+    ) -> Option<Act> {
+        let mtime = sighting.fingerprint.modified;
+        if mtime == entry.fingerprint.modified
+            || self.rules.disturbed.contains(&id)
+            || tree.is_some_and(|view| view.body.mtime() == mtime)
+        {
+            return None;
+        }
+        let directory = self.directory_of(id);
+        Some(Act::Touch { directory, entry: entry.nodes.clone(), mtime })
+    }
+
+    fn attribute_changes(
+        &mut self,
+        sighting: &Sighting,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+        done: &mut SmallVec<[usize; 2]>,
+    ) -> Attributes {
+        let mut attributes = entry.attributes.clone();
+        let in_tree = tree.map(|view| &view.attributes);
+        let (found, known) = (sighting.fingerprint, entry.fingerprint);
+        let seen = || entry.nodes.clone();
+        let directory = self.index(Dir::Known(entry.parent));
+        let mode = self.mode(sighting);
+        if found.kind != Kind::Symlink && found.mode != known.mode && mode != attributes.mode {
+            attributes.mode = mode;
+            if in_tree.is_none_or(|tree| tree.mode != mode) {
+                self.push(Act::SetMode { directory, entry: seen(), mode }, done);
+            }
+        }
+        if let Some(owner) = &sighting.owner
+            && (found.uid, found.gid) != (known.uid, known.gid)
+            && attributes.owner.as_ref() != Some(owner)
+        {
+            attributes.owner = Some(owner.clone());
+            if in_tree.is_none_or(|tree| tree.owner.as_ref() != Some(owner)) {
+                let owner = owner.clone();
+                self.push(Act::SetOwner { directory, entry: seen(), owner }, done);
+            }
+        }
+        if found.kind != Kind::Symlink && sighting.xattrs != attributes.xattrs {
+            for (attribute, value) in xattr_changes(&attributes.xattrs, &sighting.xattrs) {
+                if in_tree.is_none_or(|tree| tree.xattrs.get(&attribute) != value.as_ref()) {
+                    self.push(Act::SetXattr { directory, entry: seen(), attribute, value }, done);
+                }
+            }
+            attributes.xattrs = sighting.xattrs.clone();
+        }
+        attributes
+    }
+
+    /// An entry that the base does not know.
+    fn arrive(&mut self, at: usize) {
+        let survey = self.survey;
+        let sighting = &survey.sightings[at];
+        let Some(body) = found_body(sighting) else { return };
+        let directory = self.settled(sighting.directory);
+        let attributes = Attributes {
+            mode: self.mode(sighting),
+            owner: sighting.owner.clone(),
+            xattrs: sighting.xattrs.clone(),
+        };
+        let nodes = match self.adoptable(directory, sighting, &body) {
+            Some(view) => {
+                self.adopted.insert(view.standing());
+                if body.kind() == Kind::Directory {
+                    self.adopted_directories.insert(at, view.standing());
+                    let parent = Some(self.index(directory));
+                    self.enter(Dir::New(at), parent, DirectoryRef::Seen(view.nodes.clone()));
+                }
+                Origin::Adopted(view.nodes)
+            }
+            None => Origin::Created(self.create(at, directory, &body, &attributes)),
+        };
+        self.steps.push(Step::Insert {
+            sighting: at,
+            directory,
+            name: sighting.name.clone(),
+            nodes,
+            body,
+            attributes,
+            fingerprint: sighting.fingerprint,
+        });
+    }
+
+    fn create(&mut self, at: usize, into: Dir, body: &Body, attributes: &Attributes) -> usize {
+        let directory = self.index(into);
+        let act = self.acts.acts.len();
+        let Attributes { mode, owner, xattrs } = attributes.clone();
+        let name = self.survey.sightings[at].name.clone();
+        let body = body.clone();
+        if body.kind() == Kind::Directory {
+            let new = NewNode(u32::try_from(act).expect("fewer than 2^32 acts at once"));
+            self.enter(Dir::New(at), Some(directory), DirectoryRef::Created(new));
+        }
+        self.acts.acts.push(Act::Create { directory, name, body, mode, owner, xattrs });
+        act
+    }
+
+    /// What the tree has at this place, if it is what was found and nowhere else on this disk.
+    fn adoptable(&self, directory: Dir, sighting: &Sighting, body: &Body) -> Option<EntryView> {
+        let parent = match directory {
+            Dir::Known(id) => self.base.entry(id)?.standing()?,
+            Dir::New(at) => *self.adopted_directories.get(&at)?,
+        };
+        let view = self.tree.entry(self.tree.child(parent, &sighting.name)?)?;
+        let elsewhere = view.nodes.iter().any(|seen| self.base.by_node(seen.node).is_some());
+        (view.body.same_bytes(body) && !elsewhere).then_some(view)
+    }
+
+    fn remove(&mut self, id: BaseId) {
+        let entry = self.base.entry(id).expect("what is removed was in the base");
+        if entry.nodes.iter().any(|seen| self.tree.entry(seen.node).is_some()) {
+            let directory = self.directory_of(id);
+            self.acts.acts.push(Act::Remove { directory, entry: entry.nodes.clone() });
+        }
+        self.steps.push(Step::Remove(id));
+    }
+
+    fn mode(&self, sighting: &Sighting) -> Mode {
+        let mode = sighting.fingerprint.mode;
+        match (sighting.fingerprint.kind, self.rules.special_bits) {
+            (Kind::Symlink, _) => Mode::new(0o777),
+            (_, SpecialBits::Keep) => mode,
+            (_, SpecialBits::Drop) => mode.without_special_bits(),
+        }
+    }
+
+    /// A new directory that stands in for one of the base is that one.
+    fn settled(&self, directory: Dir) -> Dir {
+        match directory {
+            Dir::New(at) => match &self.matching.verdicts[at] {
+                Verdict::Continues(id, _) | Verdict::Same(id) | Verdict::Moved(id) => {
+                    Dir::Known(*id)
+                }
+                Verdict::New | Verdict::Unclear => directory,
+            },
+            Dir::Known(_) => directory,
+        }
+    }
+
+    fn is_node_of(&self, directory: Dir, node: NodeId) -> bool {
+        match directory {
+            Dir::Known(id) => self.base.by_node(node) == Some(id),
+            Dir::New(at) => self.adopted_directories.get(&at) == Some(&node),
+        }
+    }
+
+    /// The directory where the base has the entry.
+    fn directory_of(&mut self, id: BaseId) -> DirectoryIndex {
+        let parent = self.base.entry(id).map_or(BaseId::ROOT, |entry| entry.parent);
+        self.index(Dir::Known(parent))
+    }
+
+    /// The directory's position in the table, with the chain above as the base has it.
+    fn index(&mut self, directory: Dir) -> DirectoryIndex {
+        let mut chain = Vec::new();
+        let mut at = directory;
+        let mut parent = loop {
+            if let Some(&index) = self.table.get(&at) {
+                break Some(index);
+            }
+            match at {
+                Dir::Known(id) if id != BaseId::ROOT => match self.base.entry(id) {
+                    Some(entry) => {
+                        chain.push((at, DirectoryRef::Seen(entry.nodes.clone())));
+                        at = Dir::Known(entry.parent);
+                    }
+                    // Parked: it hangs nowhere that a user could see.
+                    None => at = Dir::ROOT,
+                },
+                // New ones are entered before anything in them; only the root is left.
+                _ => {
+                    chain.push((at, DirectoryRef::Root));
+                    break None;
+                }
+            }
+        };
+        for (directory, reference) in chain.into_iter().rev() {
+            parent = Some(self.enter(directory, parent, reference));
+        }
+        parent.expect("the chain is not empty, or its end was in the table")
+    }
+
+    fn enter(
+        &mut self,
+        directory: Dir,
+        parent: Option<DirectoryIndex>,
+        reference: DirectoryRef,
+    ) -> DirectoryIndex {
+        let index =
+            u32::try_from(self.acts.directories.len()).expect("fewer than 2^32 directories");
+        let index = DirectoryIndex(index);
+        self.acts.directories.push(SeenDirectory { parent, directory: reference });
+        self.table.insert(directory, index);
+        index
+    }
+}
+
+fn found_body(sighting: &Sighting) -> Option<Body> {
+    let mtime = sighting.fingerprint.modified;
+    match sighting.fingerprint.kind {
+        Kind::Directory => Some(Body::Directory { mtime }),
+        Kind::Symlink => Some(Body::Symlink { target: sighting.target.clone()?, mtime }),
+        Kind::File => match sighting.reading {
+            Reading::Hash(hash) => {
+                Some(Body::File(FileContent { hash, size: sighting.fingerprint.size, mtime }))
+            }
+            Reading::None | Reading::Unsettled | Reading::Unreadable => None,
+        },
+    }
+}
+
+fn xattr_changes(known: &Xattrs, found: &Xattrs) -> Vec<(Box<[u8]>, Option<Box<[u8]>>)> {
+    let set = found
+        .iter()
+        .filter(|(name, value)| known.get(*name) != Some(*value))
+        .map(|(name, value)| (name.clone(), Some(value.clone())));
+    let unset =
+        known.keys().filter(|name| !found.contains_key(*name)).map(|name| (name.clone(), None));
+    set.chain(unset).collect()
+}

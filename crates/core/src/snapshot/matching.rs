@@ -1,0 +1,323 @@
+//! Matching: which entry of the base each sighting is, and which entries are no more.
+//!
+//! R10 and R11: a directory is where its object is. A file at a known path stays the file of that path,
+//! unless its own object lives on under another name, and nobody stays behind there either: then both
+//! have moved. Invariant of the result: an entry of the base is matched by one sighting at most, and is
+//! not removed if it is matched, held, or if anybody could not see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::survey::{
+    Dir, Identity, Reading, Sighting, Survey, Whereabouts, candidates, is_directory,
+};
+use crate::values::{Base, BaseId};
+use crate::vocabulary::Kind;
+
+/// What a sighting is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The base's entry, at its place.
+    Same(BaseId),
+    /// The base's entry, from elsewhere.
+    Moved(BaseId),
+    /// Another object that is the base's entry by its path; what it held is from these entries.
+    Continues(BaseId, Vec<BaseId>),
+    /// Nothing that the base knows.
+    New,
+    /// To be looked at again.
+    Unclear,
+}
+
+/// All verdicts.
+pub(super) struct Matching {
+    pub(super) verdicts: Vec<Verdict>,
+    /// Sightings by depth of their place, so that each comes after the directory that holds it.
+    pub(super) order: Vec<usize>,
+    /// The entries that are no more, deepest first.
+    pub(super) removed: Vec<BaseId>,
+}
+
+struct Matcher<'a> {
+    base: &'a Base,
+    survey: &'a Survey,
+    /// Of each sighting: the base's entry at its place, the directory's successor considered.
+    occupants: Vec<Option<BaseId>>,
+    same: BTreeMap<BaseId, usize>,
+    moved: BTreeMap<BaseId, usize>,
+    continued: BTreeMap<BaseId, usize>,
+    held: BTreeSet<BaseId>,
+}
+
+/// Matches what the survey saw with the base.
+pub(super) fn matching(base: &Base, survey: &Survey) -> Matching {
+    let mut matcher = Matcher {
+        base,
+        survey,
+        occupants: Vec::with_capacity(survey.sightings.len()),
+        same: BTreeMap::new(),
+        moved: BTreeMap::new(),
+        continued: BTreeMap::new(),
+        held: BTreeSet::new(),
+    };
+    let (order, depths) = order(base, survey);
+    matcher.match_directories();
+    matcher.match_same_files();
+    matcher.claim_moved_files();
+    matcher.drop_claims_on_kept_paths();
+    let verdicts: Vec<_> = (0..survey.sightings.len())
+        .map(|at| if depths[at].is_none() { Verdict::Unclear } else { matcher.verdict(at) })
+        .collect();
+    matcher.hold_what_is_unclear(&verdicts);
+    let removed = matcher.removed(&verdicts);
+    Matching { verdicts, order, removed }
+}
+
+fn order(base: &Base, survey: &Survey) -> (Vec<usize>, Vec<Option<usize>>) {
+    let mut of_directory = BTreeMap::new();
+    let depths: Vec<Option<usize>> = survey
+        .sightings
+        .iter()
+        .map(|sighting| {
+            *of_directory
+                .entry(sighting.directory)
+                .or_insert_with(|| Some(survey.path(base, sighting.directory)?.names().len()))
+        })
+        .collect();
+    let mut order: Vec<_> = (0..depths.len()).filter(|&at| depths[at].is_some()).collect();
+    order.sort_by_key(|&at| depths[at]);
+    (order, depths)
+}
+
+impl Matcher<'_> {
+    fn sighting(&self, at: usize) -> &Sighting {
+        &self.survey.sightings[at]
+    }
+
+    /// Sightings come after that of the directory that holds them, so one pass settles which new
+    /// directories stand in for one of the base.
+    fn match_directories(&mut self) {
+        let mut successor_of: BTreeMap<usize, BaseId> = BTreeMap::new();
+        for at in 0..self.survey.sightings.len() {
+            let sighting = &self.survey.sightings[at];
+            let directory = match sighting.directory {
+                Dir::Known(id) => Some(id),
+                Dir::New(new) => successor_of.get(&new).copied(),
+            };
+            let occupant = directory.and_then(|id| self.base.child(id, &sighting.name));
+            self.occupants.push(occupant);
+            match sighting.identity {
+                Identity::Same(id) => drop(self.same.insert(id, at)),
+                Identity::Moved(id) if occupant == Some(id) => drop(self.same.insert(id, at)),
+                Identity::Moved(id) => drop(self.moved.insert(id, at)),
+                Identity::New => {
+                    let stays = occupant.filter(|&id| {
+                        is_directory(self.base, id) && !self.survey.moved.contains_key(&id)
+                    });
+                    if let Some(id) = stays {
+                        successor_of.insert(at, id);
+                        self.continued.insert(id, at);
+                    }
+                }
+                Identity::Open => {}
+            }
+        }
+    }
+
+    fn match_same_files(&mut self) {
+        for at in self.files() {
+            let fingerprint = self.sighting(at).fingerprint;
+            let same = self.occupants[at].filter(|&id| {
+                self.base.entry(id).is_some_and(|e| e.fingerprint.same_object(&fingerprint))
+            });
+            if let Some(id) = same {
+                self.same.insert(id, at);
+            }
+        }
+    }
+
+    fn files(&self) -> Vec<usize> {
+        (0..self.survey.sightings.len())
+            .filter(|&at| self.sighting(at).fingerprint.kind != Kind::Directory)
+            .collect()
+    }
+
+    /// Entries of the base that are this file's object and are not where they were.
+    fn origins(&self, at: usize) -> Vec<BaseId> {
+        candidates(self.base, &self.sighting(at).fingerprint)
+            .into_iter()
+            .filter(|id| !self.same.contains_key(id))
+            .filter(|&id| {
+                let whereabouts = self.survey.whereabouts(self.base, id);
+                matches!(whereabouts, Whereabouts::Vacated | Whereabouts::UnderVacated)
+            })
+            .collect()
+    }
+
+    /// The entry at the sighting's place, if it could be the sighting by its path.
+    fn occupant_of_kind(&self, at: usize) -> Option<BaseId> {
+        let kind = self.sighting(at).fingerprint.kind;
+        self.occupants[at].filter(|&id| self.base.entry(id).is_some_and(|e| e.body.kind() == kind))
+    }
+
+    fn claim_moved_files(&mut self) {
+        for at in self.files() {
+            if self.occupants[at].is_some_and(|id| self.same.get(&id) == Some(&at)) {
+                continue;
+            }
+            let fingerprint = self.sighting(at).fingerprint;
+            let over = self.occupant_of_kind(at).is_some();
+            let origin = self.origins(at).into_iter().find(|id| {
+                let entry = self.base.entry(*id).expect("a candidate is in the base");
+                // Where a path changes hands, an inode number alone may be a reused one.
+                !self.moved.contains_key(id)
+                    && (!over || entry.fingerprint.same_bytes(&fingerprint))
+            });
+            if let Some(id) = origin {
+                self.moved.insert(id, at);
+            }
+        }
+    }
+
+    /// `mv b a` over an `a` whose object is gone is an edit of `a`: it has not moved, so neither has
+    /// `b`, nor what was renamed over `b`.
+    fn drop_claims_on_kept_paths(&mut self) {
+        let claims: BTreeMap<BaseId, BaseId> = self
+            .moved
+            .iter()
+            .filter(|&(_, &at)| self.sighting(at).fingerprint.kind != Kind::Directory)
+            .filter_map(|(&id, &at)| Some((self.occupant_of_kind(at)?, id)))
+            .collect();
+        let mut queue: Vec<_> =
+            claims.keys().copied().filter(|kept| !self.moved.contains_key(kept)).collect();
+        while let Some(kept) = queue.pop() {
+            if let Some(&id) = claims.get(&kept)
+                && self.moved.remove(&id).is_some()
+            {
+                queue.push(id);
+            }
+        }
+        for at in self.files() {
+            if let Some(id) = self.occupant_of_kind(at)
+                && !self.moved.contains_key(&id)
+                && !self.same.contains_key(&id)
+            {
+                self.continued.insert(id, at);
+            }
+        }
+    }
+
+    fn verdict(&self, at: usize) -> Verdict {
+        let sighting = self.sighting(at);
+        let by_place = self.occupants[at];
+        if let Some(id) = by_place.filter(|id| self.same.get(id) == Some(&at)) {
+            return Verdict::Same(id);
+        }
+        let origins = match sighting.identity {
+            Identity::Moved(id) | Identity::Same(id) => vec![id],
+            _ => candidates(self.base, &sighting.fingerprint),
+        };
+        if let Some(&id) = origins.iter().find(|id| self.moved.get(id) == Some(&at)) {
+            return Verdict::Moved(id);
+        }
+        let unclear = match sighting.fingerprint.kind {
+            Kind::File => !matches!(sighting.reading, Reading::Hash(_)),
+            Kind::Directory => sighting.identity == Identity::Open,
+            Kind::Symlink => false,
+        };
+        if unclear {
+            return Verdict::Unclear;
+        }
+        match by_place.filter(|id| self.continued.get(id) == Some(&at)) {
+            Some(id) => Verdict::Continues(id, self.inherited(at)),
+            None => Verdict::New,
+        }
+    }
+
+    fn inherited(&self, at: usize) -> Vec<BaseId> {
+        if self.sighting(at).fingerprint.kind != Kind::File {
+            return Vec::new();
+        }
+        let ends = |id: &BaseId| !self.moved.contains_key(id) && !self.continued.contains_key(id);
+        self.origins(at).into_iter().filter(ends).collect()
+    }
+
+    /// What an unclear sighting may turn out to be stays in the base, and so do the directories above.
+    fn hold_what_is_unclear(&mut self, verdicts: &[Verdict]) {
+        let unclear = (0..verdicts.len()).filter(|&at| verdicts[at] == Verdict::Unclear);
+        for at in unclear {
+            let involved = self.occupants[at]
+                .into_iter()
+                .chain(candidates(self.base, &self.sighting(at).fingerprint));
+            for mut id in involved {
+                while id != BaseId::ROOT && self.held.insert(id) {
+                    let Some(entry) = self.base.entry(id) else { break };
+                    id = entry.parent;
+                }
+            }
+        }
+    }
+
+    fn removed(&self, verdicts: &[Verdict]) -> Vec<BaseId> {
+        let mut queue: Vec<BaseId> = self.survey.gone.iter().copied().collect();
+        queue.extend(
+            (0..verdicts.len())
+                .filter(|&at| !matches!(verdicts[at], Verdict::Unclear))
+                .filter_map(|at| self.occupants[at]),
+        );
+        for (&id, &at) in &self.continued {
+            queue.extend(self.missing_in_successor(id, at));
+        }
+        let mut removed = Vec::new();
+        let mut seen = BTreeSet::new();
+        while let Some(id) = queue.pop() {
+            let lives = self.same.contains_key(&id)
+                || self.moved.contains_key(&id)
+                || self.continued.contains_key(&id)
+                || self.held.contains(&id);
+            if lives && !self.is_held_only(id) || !seen.insert(id) {
+                continue;
+            }
+            queue.extend(self.base.children(id).map(|(_, child)| child));
+            if !self.held.contains(&id) {
+                removed.push(id);
+            }
+        }
+        removed.sort_by_cached_key(|&id| std::cmp::Reverse((depth(self.base, id), id)));
+        removed
+    }
+
+    /// A directory that is held because of one thing in it; the rest of it is gone all the same.
+    fn is_held_only(&self, id: BaseId) -> bool {
+        self.held.contains(&id)
+            && is_directory(self.base, id)
+            && !self.same.contains_key(&id)
+            && !self.moved.contains_key(&id)
+            && !self.continued.contains_key(&id)
+    }
+
+    /// What the base has in a directory that another object stands in for, and that is not there.
+    fn missing_in_successor(&self, id: BaseId, at: usize) -> Vec<BaseId> {
+        let directory = Dir::New(at);
+        if !self.survey.listed.contains(&directory) {
+            return Vec::new();
+        }
+        self.base
+            .children(id)
+            .filter(|(name, _)| {
+                let place = (directory, (*name).clone());
+                !self.survey.places.contains_key(&place)
+                    && !self.survey.left_places.contains(&place)
+            })
+            .map(|(_, child)| child)
+            .collect()
+    }
+}
+
+fn depth(base: &Base, mut id: BaseId) -> usize {
+    let mut depth = 0;
+    while let Some(entry) = base.entry(id).filter(|_| id != BaseId::ROOT) {
+        depth += 1;
+        id = entry.parent;
+    }
+    depth
+}
