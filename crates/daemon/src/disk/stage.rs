@@ -1,0 +1,292 @@
+//! Staging: making a file or link complete under `.pleach/staging`, ready to be renamed into place.
+//!
+//! A [`Staged`] is the only thing that can be put in place.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pleach_core::values::{FileContent, LinkTarget, Problem, ProblemKind, PutSource};
+use pleach_core::vocabulary::{Attributes, ContentHash, Fingerprint, Kind, Timestamp, TreePath};
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::Disk;
+use super::read::{BUFFER_BYTES, open_to_read, read_full};
+use super::staging::{HOLE_BYTES, hash_of, is_zero};
+use super::stat::{problem, stat_at, stat_handle, times_with_mtime};
+use super::versions::{KeptBecause, name_of};
+
+/// A complete file or link in the staging area.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Staged {
+    /// Its name there.
+    pub(crate) name: String,
+    /// As it was left: it tells our own file from one that came out of the tree.
+    pub(crate) fingerprint: Fingerprint,
+    /// The content it was fetched as: if it can't be put in place, it goes back there.
+    pub(crate) fetched: Option<ContentHash>,
+}
+
+/// When a staged file becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// Now, by an fsync of its own.
+    Now,
+    /// Later, with the rest of the batch.
+    WithBatch,
+}
+
+/// Whether a content taken from the staging area is wanted once more in the same batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Again,
+    LastTime,
+}
+
+/// What a file is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilePlan<'a> {
+    pub(crate) path: &'a TreePath,
+    pub(crate) content: &'a FileContent,
+    pub(crate) attributes: &'a Attributes,
+    pub(crate) source: &'a PutSource,
+    pub(crate) wanted: Wanted,
+}
+
+/// Set once the file system has said that it can't share blocks between files.
+static NO_REFLINK: AtomicBool = AtomicBool::new(false);
+
+impl Disk {
+    /// Stages a regular file.
+    pub(crate) fn stage_file(&self, plan: FilePlan<'_>, sync: Sync) -> Result<Staged, Problem> {
+        let (name, fetched) = match plan.source {
+            PutSource::Staged if plan.wanted == Wanted::LastTime => {
+                let taken = self.staging.take(plan.content.hash);
+                let name = taken.map_err(|errno| content_problem(errno, plan.path))?;
+                (name, Some(plan.content.hash))
+            }
+            _ => (self.staging.fresh_name(), None),
+        };
+        match self.fill(&name, plan, fetched, sync) {
+            Ok(fingerprint) => Ok(Staged { name, fingerprint, fetched }),
+            Err(problem) => {
+                let _ = match fetched {
+                    Some(hash) => self.staging.give_back(&name, hash),
+                    None => rustix::fs::unlinkat(self.staging.directory(), &name, AtFlags::empty()),
+                };
+                Err(problem)
+            }
+        }
+    }
+
+    /// Opens or makes the staged file, gives it its bytes and attributes.
+    fn fill(
+        &self,
+        name: &str,
+        plan: FilePlan<'_>,
+        fetched: Option<ContentHash>,
+        sync: Sync,
+    ) -> Result<Fingerprint, Problem> {
+        let failed = |errno| problem(errno, plan.path);
+        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if fetched.is_none() {
+            flags |= OFlags::CREATE | OFlags::EXCL;
+        }
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file =
+            rustix::fs::openat(self.staging.directory(), name, flags, mode).map_err(failed)?;
+        match plan.source {
+            PutSource::Empty => {}
+            PutSource::Inline(bytes) => write_sparse(&file, bytes).map_err(failed)?,
+            PutSource::Staged if fetched.is_some() => {}
+            PutSource::Staged => {
+                let from = self.staging.open_content(plan.content.hash).map_err(|error| {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    content_problem(errno, plan.path)
+                })?;
+                copy_verified(&from.into(), &file, plan)?;
+            }
+            PutSource::Local(path) => {
+                let from = open_to_read(self.root.tree(), path.names())
+                    .map_err(|errno| content_problem(errno, plan.path))?;
+                copy_verified(&from, &file, plan)?;
+            }
+        }
+        self.attributes
+            .set_new(file.as_fd(), plan.attributes, plan.content.mtime)
+            .map_err(failed)?;
+        if sync == Sync::Now {
+            rustix::fs::fsync(&file).map_err(failed)?;
+        }
+        let fingerprint = stat_handle(&file).map_err(failed)?;
+        if fingerprint.size != plan.content.size {
+            return Err(wrong_content(plan.path));
+        }
+        Ok(fingerprint)
+    }
+
+    /// Stages a symbolic link.
+    pub(crate) fn stage_link(
+        &self,
+        path: &TreePath,
+        target: &LinkTarget,
+        mtime: Timestamp,
+        attributes: &Attributes,
+    ) -> Result<Staged, Problem> {
+        let name = self.staging.fresh_name();
+        let make = || {
+            let directory = self.staging.directory();
+            rustix::fs::symlinkat(target.as_bytes(), directory, &name)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let link = rustix::fs::openat(directory, &name, flags, Mode::empty())?;
+            let current = stat_handle(&link)?;
+            self.attributes.set(&link, &current, attributes, None)?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::utimensat(directory, &name, &times_with_mtime(mtime), flags)?;
+            stat_handle(&link)
+        };
+        match make() {
+            Ok(fingerprint) => Ok(Staged { name, fingerprint, fetched: None }),
+            Err(errno) => {
+                let _ = rustix::fs::unlinkat(self.staging.directory(), &name, AtFlags::empty());
+                Err(problem(errno, path))
+            }
+        }
+    }
+
+    /// Clears away what was staged and not put in place. If something that is not ours has come under
+    /// its name, it is kept in the versions: it is a user's.
+    pub(crate) fn unstage(&self, staged: &Staged) {
+        let directory = self.staging.directory();
+        let Some(now) = stat_at(directory, &staged.name).ok().and_then(|seen| seen.node()) else {
+            return;
+        };
+        let cleared = if !now.same_object(&staged.fingerprint) {
+            self.keep_staged(&staged.name, None, KeptBecause::Lost, &now)
+        } else if let Some(hash) = staged.fetched {
+            self.staging.give_back(&staged.name, hash)
+        } else {
+            rustix::fs::unlinkat(directory, &staged.name, AtFlags::empty())
+        };
+        if let Err(errno) = cleared {
+            tracing::warn!(name = staged.name, %errno, "a staged file could not be cleared away");
+        }
+    }
+
+    /// Moves what is under a name in the staging area to the versions.
+    pub(crate) fn keep_staged(
+        &self,
+        name: &str,
+        path: Option<&TreePath>,
+        reason: KeptBecause,
+        fingerprint: &Fingerprint,
+    ) -> Result<(), Errno> {
+        let id = self.versions.reserve();
+        let versions = self.versions.directory();
+        rustix::fs::renameat(self.staging.directory(), name, versions, name_of(id))?;
+        self.versions.note(id, path.cloned(), reason, fingerprint);
+        Ok(())
+    }
+}
+
+/// A source that isn't there is a content that is missing, not a difference at the target.
+fn content_problem(errno: Errno, path: &TreePath) -> Problem {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => Problem {
+            kind: ProblemKind::ContentMissing,
+            path: path.clone(),
+            reason: "its content is not where it was thought to be: it is fetched again".to_owned(),
+        },
+        errno => problem(errno, path),
+    }
+}
+
+fn wrong_content(path: &TreePath) -> Problem {
+    Problem {
+        kind: ProblemKind::ContentMissing,
+        path: path.clone(),
+        reason: "the file it was to be copied from has changed: it is fetched again".to_owned(),
+    }
+}
+
+/// Copies, sharing blocks where the file system can, and checks that the copy has the right bytes.
+fn copy_verified(from: &OwnedFd, to: &OwnedFd, plan: FilePlan<'_>) -> Result<(), Problem> {
+    let failed = |errno| problem(errno, plan.path);
+    let source = stat_handle(from).map_err(failed)?;
+    if source.kind != Kind::File || source.size != plan.content.size {
+        return Err(wrong_content(plan.path));
+    }
+    let hash = if reflink(from, to) {
+        hash_of(to).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?
+    } else {
+        copy_bytes(from, to, plan.content.size).map_err(failed)?
+    };
+    if hash == plan.content.hash { Ok(()) } else { Err(wrong_content(plan.path)) }
+}
+
+fn reflink(from: &OwnedFd, to: &OwnedFd) -> bool {
+    if NO_REFLINK.load(Ordering::Relaxed) {
+        return false;
+    }
+    match rustix::fs::ioctl_ficlone(to, from) {
+        Ok(()) => true,
+        Err(errno) => {
+            if matches!(errno, Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) {
+                NO_REFLINK.store(true, Ordering::Relaxed);
+            }
+            false
+        }
+    }
+}
+
+/// Copies at most one byte more than `size`, so that a growing source can't fill the disk.
+fn copy_bytes(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<ContentHash, Errno> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut hasher = blake3::Hasher::new();
+    let mut copied = 0;
+    while copied <= size {
+        let length = read_full(from, &mut buffer)?;
+        hasher.update(&buffer[..length]);
+        write_sparse_at(to, &buffer[..length], copied)?;
+        copied += length as u64;
+        if length < buffer.len() {
+            break;
+        }
+    }
+    rustix::fs::ftruncate(to, copied)?;
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
+}
+
+/// Writes `bytes` to the empty `file`.
+fn write_sparse(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    if bytes.len() <= HOLE_BYTES {
+        return write_full(file, bytes);
+    }
+    write_sparse_at(file, bytes, 0)?;
+    rustix::fs::ftruncate(file, bytes.len() as u64)
+}
+
+fn write_sparse_at(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+    let mut at = offset;
+    for block in bytes.chunks(HOLE_BYTES) {
+        if block.len() < HOLE_BYTES || !is_zero(block) {
+            rustix::fs::seek(file, SeekFrom::Start(at))?;
+            write_full(file, block)?;
+        }
+        at += block.len() as u64;
+    }
+    Ok(())
+}
+
+fn write_full(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

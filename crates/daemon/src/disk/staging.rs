@@ -1,0 +1,231 @@
+//! The staging area, `.pleach/staging`: what is being fetched, and what is about to be put in place.
+//!
+//! ```text
+//! <hash>.part   being fetched; survives a restart, so that fetching resumes
+//! <hash>        complete and verified in this run; at the next start it is a `.part` again, since a
+//!               power cut may have torn what was never made durable
+//! <n>.put       about to be renamed into the tree; at the next start it is removed
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pleach_core::vocabulary::ContentHash;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::read::{BUFFER_BYTES, read_full};
+use super::root::{Root, open_directory_in};
+
+/// Blocks of this size that hold only zeros become holes.
+pub(crate) const HOLE_BYTES: usize = 64 << 10;
+
+/// How old a leftover of a fetch may get, in seconds.
+const PARTIAL_AGE_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+/// The staging area. Clones share it; it may be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Staging(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: OwnedFd,
+    next: AtomicU64,
+}
+
+/// Why a fetched content was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// The bytes do not have the hash; what was fetched has been thrown away.
+    #[error("the bytes received do not have the hash {0}")]
+    WrongHash(ContentHash),
+    /// The system said no.
+    #[error("staging: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Staging {
+    /// Opens the staging area of `root` and clears what an earlier run left half done.
+    pub(crate) fn open(root: &Root) -> Result<Self, Errno> {
+        let directory = open_directory_in(root.state(), "staging")?;
+        let this = Self(Arc::new(Inner { directory, next: AtomicU64::new(1) }));
+        this.clear_leftovers()?;
+        Ok(this)
+    }
+
+    /// Whether the content is here, complete and verified.
+    #[must_use]
+    pub fn has(&self, hash: ContentHash) -> bool {
+        rustix::fs::statat(self.directory(), hash.to_string(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Opens a complete content, to serve it or to take chunks from.
+    pub fn open_content(&self, hash: ContentHash) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(self.directory(), hash.to_string(), flags, Mode::empty())?.into())
+    }
+
+    /// Starts or resumes the fetch of a content of `size` bytes. Errs with `WouldBlock` while another
+    /// [`Partial`] of the same content is alive.
+    pub fn begin(&self, hash: ContentHash, size: u64) -> io::Result<Partial> {
+        let name = format!("{hash}.part");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.directory(), &name, flags, Mode::RUSR | Mode::WUSR)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let mut length = rustix::fs::fstat(&file)?.st_size.unsigned_abs();
+        if length > size {
+            rustix::fs::ftruncate(&file, 0)?;
+            length = 0;
+        }
+        Ok(Partial { staging: self.clone(), file: file.into(), hash, size, length, name })
+    }
+
+    /// Stages bytes that are already here, unverified: the caller knows their hash.
+    pub fn insert(&self, hash: ContentHash, bytes: &[u8]) -> Result<(), FinishError> {
+        let mut partial = self.begin(hash, bytes.len() as u64)?;
+        partial.write_at(0, bytes)?;
+        partial.finish()
+    }
+
+    /// Throws away what is staged or partly fetched of a content that nobody wants any more.
+    pub fn discard(&self, hash: ContentHash) {
+        for name in [hash.to_string(), format!("{hash}.part")] {
+            // It need not be there.
+            let _ = rustix::fs::unlinkat(self.directory(), name, AtFlags::empty());
+        }
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.0.directory.as_fd()
+    }
+
+    /// A name that nothing in the staging area has.
+    pub(crate) fn fresh_name(&self) -> String {
+        format!("{}.put", self.0.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes a complete content out, under a fresh name.
+    pub(crate) fn take(&self, hash: ContentHash) -> Result<String, Errno> {
+        let name = self.fresh_name();
+        let directory = self.directory();
+        let from = hash.to_string();
+        rustix::fs::renameat_with(directory, from, directory, &name, RenameFlags::NOREPLACE)?;
+        Ok(name)
+    }
+
+    /// Puts a content taken out back, unless another copy came meanwhile.
+    pub(crate) fn give_back(&self, name: &str, hash: ContentHash) -> Result<(), Errno> {
+        let directory = self.directory();
+        let to = hash.to_string();
+        match rustix::fs::renameat_with(directory, name, directory, to, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
+            result => result,
+        }
+    }
+
+    fn clear_leftovers(&self) -> Result<(), Errno> {
+        let directory = self.directory();
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            names.push(entry?.file_name().to_owned());
+        }
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+        for name in names {
+            let Ok(text) = name.to_str() else { continue };
+            if text.ends_with(".put") {
+                rustix::fs::unlinkat(directory, text, AtFlags::empty())?;
+            } else if text.parse::<ContentHash>().is_ok() {
+                let part = format!("{text}.part");
+                rustix::fs::renameat(directory, text, directory, part)?;
+            } else if text.ends_with(".part") {
+                let stat = rustix::fs::statat(directory, text, AtFlags::SYMLINK_NOFOLLOW)?;
+                if now.abs_diff(stat.st_mtime) > PARTIAL_AGE_SECONDS_MAX {
+                    rustix::fs::unlinkat(directory, text, AtFlags::empty())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A content being fetched. Dropped, it stays for the next [`Staging::begin`] to resume.
+#[derive(Debug)]
+pub struct Partial {
+    staging: Staging,
+    file: File,
+    hash: ContentHash,
+    size: u64,
+    length: u64,
+    name: String,
+}
+
+impl Partial {
+    /// How many bytes from the start are there. Only [`Partial::finish`] checks them.
+    #[must_use]
+    pub fn existing(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes `bytes` at `offset`; zeros beyond what is there become holes. Only what is written in
+    /// order from the start resumes after a restart. Errs with `InvalidInput` beyond the size.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.size);
+        let end = end.ok_or(io::ErrorKind::InvalidInput)?;
+        let mut at = offset;
+        for block in bytes.chunks(HOLE_BYTES) {
+            let is_hole = block.len() == HOLE_BYTES && at >= self.length && is_zero(block);
+            if !is_hole {
+                self.file.write_all_at(block, at)?;
+            }
+            at += block.len() as u64;
+        }
+        if end > self.length {
+            self.length = end;
+            // A hole at the end does not make the file longer by itself.
+            self.file.set_len(end)?;
+        }
+        Ok(())
+    }
+
+    /// Reads back what was written.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    /// Checks the hash and makes the content available under it. If the hash is wrong, everything
+    /// fetched is thrown away: nobody knows which byte is the bad one.
+    pub fn finish(self) -> Result<(), FinishError> {
+        let directory = self.staging.directory();
+        if self.length != self.size || hash_of(&self.file)? != self.hash {
+            rustix::fs::unlinkat(directory, &self.name, AtFlags::empty())
+                .map_err(io::Error::from)?;
+            return Err(FinishError::WrongHash(self.hash));
+        }
+        rustix::fs::renameat(directory, &self.name, directory, self.hash.to_string())
+            .map_err(io::Error::from)?;
+        Ok(())
+    }
+}
+
+/// The hash of everything in `file`.
+pub(crate) fn hash_of(file: impl AsFd) -> Result<ContentHash, io::Error> {
+    rustix::fs::seek(file.as_fd(), SeekFrom::Start(0))?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        let length = read_full(file.as_fd(), &mut buffer)?;
+        hasher.update(&buffer[..length]);
+        if length < buffer.len() {
+            return Ok(ContentHash(*hasher.finalize().as_bytes()));
+        }
+    }
+}
+
+/// Whether there is nothing but zeros.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}

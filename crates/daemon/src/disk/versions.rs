@@ -1,0 +1,412 @@
+//! The versions, `.pleach/versions`: every file that pleach replaced or removed, by number.
+//!
+//! A file gets here by rename, so its bytes are never in danger. The index, an append-only log beside
+//! the files, says what each was. It is written once per batch and made durable by [`Versions::settle`];
+//! a power cut before that may lose the path a version had, never the version: a file without an entry
+//! is taken in again at the next start.
+//!
+//! Hashes are computed when there is time, or when somebody asks for a hash that isn't known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pleach_core::vocabulary::{ContentHash, Fingerprint, Kind, Timestamp, TreePath};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::root::{Root, open_directory_in};
+use super::staging::hash_of;
+use super::stat::{Seen, stat_at, stat_handle};
+
+const INDEX_NAME: &str = "index";
+
+/// The log is written anew at the start when it has this many entries more than there are versions.
+const INDEX_SLACK: usize = 10_000;
+
+/// The largest entry of the log: a path of 1,000 names with room to spare.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// The number of a version: never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VersionId(pub u64);
+
+/// Why a version was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptBecause {
+    /// Another content took its place.
+    Replaced,
+    /// It was deleted.
+    Deleted,
+    /// It came between two writes and would otherwise be nowhere.
+    Lost,
+}
+
+/// One version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its number.
+    pub id: VersionId,
+    /// Where it was; none if a power cut took the index's last entries.
+    pub path: Option<TreePath>,
+    /// When it was kept, in milliseconds since 1970.
+    pub kept_at_ms: i64,
+    /// Why.
+    pub reason: KeptBecause,
+    /// File or link.
+    pub kind: Kind,
+    /// In bytes.
+    pub size: u64,
+    /// Its mtime when it was kept or last hashed; another one now means a write through an old handle.
+    pub mtime: Timestamp,
+    /// BLAKE3 of a file's bytes, once computed.
+    pub hash: Option<ContentHash>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Entry {
+    Set(Kept),
+    Removed(VersionId),
+}
+
+/// The versions. Clones share them; they may be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Versions(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: OwnedFd,
+    index: Mutex<Index>,
+}
+
+#[derive(Debug)]
+struct Index {
+    log: File,
+    log_bytes: u64,
+    next: u64,
+    kept: BTreeMap<VersionId, Kept>,
+    by_hash: BTreeSet<(ContentHash, VersionId)>,
+    unhashed: BTreeSet<VersionId>,
+    unwritten: Vec<Entry>,
+    unsynced: bool,
+}
+
+impl Versions {
+    pub(crate) fn open(root: &Root) -> io::Result<Self> {
+        let directory = open_directory_in(root.state(), "versions")?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let log = rustix::fs::openat(&directory, INDEX_NAME, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut index = Index {
+            log: log.into(),
+            log_bytes: 0,
+            next: 1,
+            kept: BTreeMap::new(),
+            by_hash: BTreeSet::new(),
+            unhashed: BTreeSet::new(),
+            unwritten: Vec::new(),
+            unsynced: false,
+        };
+        let entries = index.load()?;
+        index.reconcile(directory.as_fd())?;
+        if entries > index.kept.len() + INDEX_SLACK {
+            index.rewrite(directory.as_fd())?;
+        }
+        index.write()?;
+        Ok(Self(Arc::new(Inner { directory, index: Mutex::new(index) })))
+    }
+
+    /// A file with this content, verified to be unchanged since it was hashed. Hashes what isn't hashed
+    /// yet before it says no.
+    #[must_use]
+    pub fn find(&self, hash: ContentHash) -> Option<File> {
+        if let Some(file) = self.find_hashed(hash) {
+            return Some(file);
+        }
+        while self.settle(u64::MAX).is_ok_and(|left| left > 0) {}
+        self.find_hashed(hash)
+    }
+
+    /// The versions of `path`, or all of them, oldest first.
+    #[must_use]
+    pub fn list(&self, path: Option<&TreePath>) -> Vec<Kept> {
+        let index = self.index();
+        let wanted = |kept: &&Kept| path.is_none_or(|path| kept.path.as_ref() == Some(path));
+        index.kept.values().filter(wanted).cloned().collect()
+    }
+
+    /// Opens a version that is a file.
+    pub fn open_version(&self, id: VersionId) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0.directory, name_of(id), flags, Mode::empty())?.into())
+    }
+
+    /// Hashes versions that aren't hashed, up to about `budget_bytes`, and makes the index durable.
+    /// Returns how many are left. To be called when there is nothing else to do.
+    pub fn settle(&self, budget_bytes: u64) -> io::Result<usize> {
+        let pending: Vec<VersionId> = self.index().unhashed.iter().copied().collect();
+        let mut spent = 0_u64;
+        for id in pending {
+            if spent > budget_bytes {
+                break;
+            }
+            spent += self.hash_version(id)?;
+        }
+        let mut index = self.index();
+        index.write()?;
+        if index.unsynced {
+            index.log.sync_data()?;
+            index.unsynced = false;
+        }
+        Ok(index.unhashed.len())
+    }
+
+    /// Versions kept since `since_ms` that somebody wrote to through an old handle afterwards. Each is
+    /// reported once: it is hashed anew.
+    pub fn late_writes(&self, since_ms: i64) -> Vec<Kept> {
+        let recent: Vec<Kept> = {
+            let index = self.index();
+            let recent = |kept: &&Kept| kept.kept_at_ms >= since_ms && kept.kind == Kind::File;
+            index.kept.values().rev().take(4096).filter(recent).cloned().collect()
+        };
+        let mut late = Vec::new();
+        for mut kept in recent {
+            let seen = stat_at(&self.0.directory, name_of(kept.id)).ok().and_then(Seen::node);
+            let Some(now) = seen else { continue };
+            if (now.size, now.modified) != (kept.size, kept.mtime) {
+                (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
+                self.index().set(kept.clone());
+                late.push(kept);
+            }
+        }
+        late
+    }
+
+    /// Lets go of a version for good. The caller has checked that nothing needs it.
+    pub fn remove(&self, id: VersionId) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.0.directory, name_of(id), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut index = self.index();
+        index.forget(id);
+        index.unwritten.push(Entry::Removed(id));
+        Ok(())
+    }
+
+    /// What all versions hold together.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.index().kept.values().map(|kept| kept.size).sum()
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.0.directory.as_fd()
+    }
+
+    /// A number for a file about to be renamed to [`name_of`] it.
+    pub(crate) fn reserve(&self) -> VersionId {
+        let mut index = self.index();
+        let id = VersionId(index.next);
+        index.next += 1;
+        id
+    }
+
+    /// Notes what has been renamed here.
+    pub(crate) fn note(
+        &self,
+        id: VersionId,
+        path: Option<TreePath>,
+        reason: KeptBecause,
+        fingerprint: &Fingerprint,
+    ) {
+        let kept = kept_now(id, path, reason, fingerprint);
+        self.index().set(kept);
+    }
+
+    /// Appends what was noted to the log.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        self.index().write()
+    }
+
+    fn find_hashed(&self, hash: ContentHash) -> Option<File> {
+        let candidates: Vec<Kept> = {
+            let index = self.index();
+            let range = (hash, VersionId(0))..=(hash, VersionId(u64::MAX));
+            let ids = index.by_hash.range(range).rev();
+            ids.filter_map(|(_, id)| index.kept.get(id).cloned()).collect()
+        };
+        for mut kept in candidates {
+            let Ok(file) = self.open_version(kept.id) else { continue };
+            let Ok(now) = stat_handle(&file) else { continue };
+            if (now.size, now.modified) == (kept.size, kept.mtime) {
+                return Some(file);
+            }
+            (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
+            self.index().set(kept);
+        }
+        None
+    }
+
+    /// Hashes one version; returns how many bytes it has.
+    fn hash_version(&self, id: VersionId) -> io::Result<u64> {
+        let file = match self.open_version(id) {
+            Ok(file) => file,
+            Err(_) => {
+                // Gone or unreadable: it is not asked again before the next start.
+                self.index().unhashed.remove(&id);
+                return Ok(0);
+            }
+        };
+        let before = stat_handle(&file)?;
+        let hash = hash_of(&file)?;
+        let mut index = self.index();
+        if let Some(mut kept) = index.kept.get(&id).cloned() {
+            (kept.size, kept.mtime, kept.hash) = (before.size, before.modified, Some(hash));
+            index.set(kept);
+        }
+        Ok(before.size)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file name of a version.
+pub(crate) fn name_of(id: VersionId) -> String {
+    id.0.to_string()
+}
+
+fn kept_now(
+    id: VersionId,
+    path: Option<TreePath>,
+    reason: KeptBecause,
+    fingerprint: &Fingerprint,
+) -> Kept {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let kept_at_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    let Fingerprint { kind, size, modified, .. } = *fingerprint;
+    Kept { id, path, kept_at_ms, reason, kind, size, mtime: modified, hash: None }
+}
+
+impl Index {
+    fn set(&mut self, kept: Kept) {
+        self.forget(kept.id);
+        match (kept.kind, kept.hash) {
+            (_, Some(hash)) => _ = self.by_hash.insert((hash, kept.id)),
+            (Kind::File, None) => _ = self.unhashed.insert(kept.id),
+            (_, None) => {}
+        }
+        self.next = self.next.max(kept.id.0.saturating_add(1));
+        self.unwritten.push(Entry::Set(kept.clone()));
+        self.kept.insert(kept.id, kept);
+    }
+
+    fn forget(&mut self, id: VersionId) {
+        self.unhashed.remove(&id);
+        if let Some(hash) = self.kept.remove(&id).and_then(|kept| kept.hash) {
+            self.by_hash.remove(&(hash, id));
+        }
+    }
+
+    /// Reads the log up to where it is torn, if it is, and cuts it there. Returns how many entries.
+    fn load(&mut self) -> io::Result<usize> {
+        let length = self.log.metadata()?.len();
+        let mut entries = 0;
+        let mut header = [0; 8];
+        while self.log_bytes + header.len() as u64 <= length {
+            self.log.read_exact_at(&mut header, self.log_bytes)?;
+            let size = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            let start = self.log_bytes + header.len() as u64;
+            if size > ENTRY_BYTES_MAX || start + size as u64 > length {
+                break;
+            }
+            let mut bytes = vec![0; size];
+            self.log.read_exact_at(&mut bytes, start)?;
+            if checksum(&bytes) != header[4..] {
+                break;
+            }
+            match postcard::from_bytes(&bytes) {
+                Ok(Entry::Set(kept)) => self.set(kept),
+                Ok(Entry::Removed(id)) => self.forget(id),
+                Err(_) => break,
+            }
+            entries += 1;
+            self.log_bytes = start + size as u64;
+        }
+        self.unwritten.clear();
+        self.log.set_len(self.log_bytes)?;
+        Ok(entries)
+    }
+
+    /// Takes in files that the log does not know, and forgets entries whose file is not there.
+    fn reconcile(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        let mut present = BTreeSet::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
+            let Some(number) = number else { continue };
+            let id = VersionId(number);
+            present.insert(id);
+            self.next = self.next.max(number.saturating_add(1));
+            if !self.kept.contains_key(&id) {
+                if let Some(fingerprint) = stat_at(directory, entry.file_name())?.node() {
+                    self.set(kept_now(id, None, KeptBecause::Lost, &fingerprint));
+                }
+            }
+        }
+        let absent: Vec<_> = self.kept.keys().filter(|id| !present.contains(id)).copied().collect();
+        for id in absent {
+            self.forget(id);
+            self.unwritten.push(Entry::Removed(id));
+        }
+        Ok(())
+    }
+
+    /// Writes the log anew with what is kept, and nothing of what was.
+    fn rewrite(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let new = rustix::fs::openat(directory, "index.new", flags, Mode::RUSR | Mode::WUSR)?;
+        (self.log, self.log_bytes) = (new.into(), 0);
+        self.unwritten = self.kept.values().cloned().map(Entry::Set).collect();
+        self.write()?;
+        self.log.sync_data()?;
+        rustix::fs::renameat(directory, "index.new", directory, INDEX_NAME)?;
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        for entry in &self.unwritten {
+            let encoded = postcard::to_allocvec(entry).map_err(io::Error::other)?;
+            if encoded.len() > ENTRY_BYTES_MAX {
+                continue;
+            }
+            let size = u32::try_from(encoded.len()).expect("an entry has at most a megabyte");
+            bytes.extend_from_slice(&size.to_le_bytes());
+            bytes.extend_from_slice(&checksum(&encoded));
+            bytes.extend_from_slice(&encoded);
+        }
+        self.log.write_all_at(&bytes, self.log_bytes)?;
+        self.log_bytes += bytes.len() as u64;
+        self.unwritten.clear();
+        self.unsynced = true;
+        Ok(())
+    }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let hash = blake3::hash(bytes);
+    let mut sum = [0; 4];
+    sum.copy_from_slice(&hash.as_bytes()[..4]);
+    sum
+}
