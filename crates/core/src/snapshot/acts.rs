@@ -439,7 +439,10 @@ fn found_body(sighting: &Sighting) -> Option<Body> {
     }
 }
 
-fn xattr_changes(known: &Xattrs, found: &Xattrs) -> Vec<(Box<[u8]>, Option<Box<[u8]>>)> {
+/// An attribute's name, and its value if it has one.
+type XattrChange = (Box<[u8]>, Option<Box<[u8]>>);
+
+fn xattr_changes(known: &Xattrs, found: &Xattrs) -> Vec<XattrChange> {
     let set = found
         .iter()
         .filter(|(name, value)| known.get(*name) != Some(*value))

@@ -127,7 +127,8 @@ pub enum Effect {
     SetAttributes {
         /// Where.
         at: Location,
-        /// What is to be found there. Of a directory only device, inode and kind count.
+        /// What is to be found there. Of a directory only device, inode and kind count; inode 0 stands
+        /// for the directory that an earlier effect of the same batch made there.
         expected: Fingerprint,
         /// The attributes to set.
         attributes: Attributes,

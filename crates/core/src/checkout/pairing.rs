@@ -1,0 +1,252 @@
+//! Pairing: which entry of the disk is which entry of the tree, and what a plan has to consider.
+//!
+//! Invariant: an entry of the disk is paired with one entry of the tree at most, and the other way
+//! round; directories only with directories. An entry of the disk that was considered and is not
+//! paired is doomed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use smallvec::SmallVec;
+
+use crate::values::{Base, BaseEntry, BaseId, EntryView, TreeView};
+use crate::vocabulary::{Kind, NodeId};
+
+/// An entry of the tree that a plan considers.
+#[derive(Clone, Debug)]
+pub(super) struct Want {
+    pub(super) view: EntryView,
+    /// The entry of the disk that it is.
+    pub(super) disk: Option<BaseId>,
+}
+
+/// What a plan considers.
+#[derive(Debug, Default)]
+pub(super) struct Considered {
+    /// By standing node.
+    pub(super) wants: BTreeMap<NodeId, Want>,
+    /// Entries of the disk that are to go.
+    pub(super) doomed: BTreeSet<BaseId>,
+    /// Nodes that were too many.
+    pub(super) deferred: BTreeSet<NodeId>,
+}
+
+pub(super) struct Pairing<'a, T> {
+    pub(super) base: &'a Base,
+    pub(super) tree: &'a T,
+}
+
+impl<T: TreeView> Pairing<'_, T> {
+    /// The disk's directory that is the tree's directory `node`; none if it is still to be made.
+    pub(super) fn directory(&self, node: NodeId) -> Option<BaseId> {
+        if node == NodeId::ROOT {
+            return Some(BaseId::ROOT);
+        }
+        self.disk_of(&self.tree.entry(node)?)
+    }
+
+    /// The entry of the disk that is `view`, if there is one.
+    ///
+    /// By its nodes; else the entry at the very place, if the tree has it no more: then it is turned
+    /// into the wanted one, and no reader ever finds nothing there.
+    pub(super) fn disk_of(&self, view: &EntryView) -> Option<BaseId> {
+        let mut found: SmallVec<[BaseId; 2]> = SmallVec::new();
+        for seen in &view.nodes {
+            if let Some(id) = self.base.by_node(seen.node)
+                && !found.contains(&id)
+                && self.is_compatible(id, view)
+                && self.tree_of(id).is_some_and(|other| other.standing() == view.standing())
+            {
+                found.push(id);
+            }
+        }
+        let in_place = found.iter().copied().find(|&id| self.is_at(id, view));
+        in_place.or(found.first().copied()).or_else(|| self.successor(view))
+    }
+
+    fn successor(&self, view: &EntryView) -> Option<BaseId> {
+        // A directory above may need a successor itself: the path is followed from the top.
+        let mut path = vec![view.name.clone()];
+        let mut parent = view.parent;
+        let mut at = loop {
+            if parent == NodeId::ROOT {
+                break BaseId::ROOT;
+            }
+            let above = self.tree.entry(parent)?;
+            match above.nodes.iter().find_map(|seen| self.base.by_node(seen.node)) {
+                Some(id) if self.tree_of(id)?.standing() == above.standing() => break id,
+                Some(_) => return None,
+                None => {
+                    path.push(above.name);
+                    parent = above.parent;
+                }
+            }
+        };
+        while let Some(name) = path.pop() {
+            at = self.base.child(at, &name)?;
+            let directory = self.base.entry(at).is_some_and(BaseEntry::is_directory);
+            if self.tree_of(at).is_some() || (!path.is_empty() && !directory) {
+                return None;
+            }
+        }
+        self.is_compatible(at, view).then_some(at)
+    }
+
+    /// The entry of the tree that the disk's entry is, if the tree still has any of its nodes. Of
+    /// several (united directories that were separated) the one at its place, else the first.
+    pub(super) fn tree_of(&self, id: BaseId) -> Option<EntryView> {
+        let mut views =
+            self.base.entry(id)?.nodes.iter().filter_map(|seen| self.tree.entry(seen.node));
+        let first = views.next()?;
+        if self.is_at(id, &first) {
+            return Some(first);
+        }
+        Some(views.find(|view| self.is_at(id, view)).unwrap_or(first))
+    }
+
+    fn is_at(&self, id: BaseId, view: &EntryView) -> bool {
+        self.base.entry(id).is_some_and(|entry| {
+            entry.name == view.name && self.base.by_node(view.parent) == Some(entry.parent)
+        })
+    }
+
+    fn is_compatible(&self, id: BaseId, view: &EntryView) -> bool {
+        let wanted = view.body.kind() == Kind::Directory;
+        self.base.entry(id).is_some_and(|entry| entry.is_directory() == wanted)
+    }
+
+    /// Whether the entry of the disk is to go.
+    fn is_doomed(&self, id: BaseId) -> bool {
+        let by_node = self.tree_of(id).is_some_and(|view| self.disk_of(&view) == Some(id));
+        !by_node && !self.is_succeeded(id)
+    }
+
+    fn is_succeeded(&self, id: BaseId) -> bool {
+        let Some(entry) = self.base.entry(id) else { return false };
+        if self.tree_of(id).is_some() {
+            return false;
+        }
+        let above = match entry.parent {
+            BaseId::ROOT => Some(NodeId::ROOT),
+            parent => self.wanted_directory(parent),
+        };
+        above
+            .and_then(|directory| self.tree.child(directory, &entry.name))
+            .and_then(|node| self.tree.entry(node))
+            .is_some_and(|view| self.disk_of(&view) == Some(id))
+    }
+
+    /// The tree's directory that a directory of the disk is, or is turned into.
+    fn wanted_directory(&self, id: BaseId) -> Option<NodeId> {
+        let mut names = Vec::new();
+        let mut at = id;
+        let mut node = loop {
+            if at == BaseId::ROOT {
+                break NodeId::ROOT;
+            }
+            if let Some(view) = self.tree_of(at) {
+                break view.standing();
+            }
+            let entry = self.base.entry(at)?;
+            names.push(&entry.name);
+            at = entry.parent;
+        };
+        while let Some(name) = names.pop() {
+            node = self.tree.child(node, name)?;
+        }
+        Some(node)
+    }
+
+    /// What has to be considered for the nodes of `touched`, at most about `entries_max` entries.
+    pub(super) fn consider(
+        &self,
+        touched: impl IntoIterator<Item = NodeId>,
+        entries_max: usize,
+    ) -> Considered {
+        let mut considered = Considered::default();
+        let mut nodes: VecDeque<NodeId> = touched.into_iter().collect();
+        let mut entries: Vec<BaseId> = Vec::new();
+        let mut seen_nodes = BTreeSet::new();
+        let mut seen_entries = BTreeSet::new();
+        loop {
+            // What stands in the way or must be emptied comes first: without it the rest is stuck.
+            if let Some(id) = entries.pop() {
+                if seen_entries.insert(id) {
+                    self.consider_entry(&mut considered, id, &mut nodes, &mut entries);
+                }
+            } else if let Some(node) = nodes.pop_front() {
+                if node == NodeId::ROOT || !seen_nodes.insert(node) {
+                    continue;
+                }
+                if seen_entries.len().max(considered.wants.len()) >= entries_max {
+                    considered.deferred.insert(node);
+                    continue;
+                }
+                entries.extend(self.base.by_node(node));
+                if let Some(view) = self.tree.entry(node) {
+                    self.consider_view(&mut considered, view, &mut nodes, &mut entries);
+                }
+            } else {
+                return considered;
+            }
+        }
+    }
+
+    fn consider_view(
+        &self,
+        considered: &mut Considered,
+        view: EntryView,
+        nodes: &mut VecDeque<NodeId>,
+        entries: &mut Vec<BaseId>,
+    ) {
+        if considered.wants.contains_key(&view.standing()) {
+            return;
+        }
+        let disk = self.disk_of(&view);
+        entries.extend(view.nodes.iter().filter_map(|seen| self.base.by_node(seen.node)));
+        match self.directory(view.parent) {
+            Some(parent) => {
+                entries.extend(self.base.child(parent, &view.name).filter(|&id| disk != Some(id)));
+            }
+            None => nodes.push_front(view.parent),
+        }
+        if view.body.kind() == Kind::Directory
+            && let Some(id) = disk
+            && !self.has_nodes_of(id, &view)
+        {
+            // Directories were united or separated: each child may belong elsewhere now.
+            nodes.extend(self.tree.children(view.standing()).into_iter().map(|(_, node)| node));
+            nodes.extend(
+                self.base
+                    .children(id)
+                    .filter_map(|(_, child)| self.base.entry(child))
+                    .flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)),
+            );
+        }
+        considered.wants.insert(view.standing(), Want { view, disk });
+    }
+
+    fn has_nodes_of(&self, id: BaseId, view: &EntryView) -> bool {
+        let Some(entry) = self.base.entry(id) else { return false };
+        let known: BTreeSet<_> = entry.nodes.iter().map(|seen| seen.node).collect();
+        known == view.nodes.iter().map(|seen| seen.node).collect()
+    }
+
+    fn consider_entry(
+        &self,
+        considered: &mut Considered,
+        id: BaseId,
+        nodes: &mut VecDeque<NodeId>,
+        entries: &mut Vec<BaseId>,
+    ) {
+        let Some(entry) = self.base.entry(id) else { return };
+        for seen in &entry.nodes {
+            if self.tree.entry(seen.node).is_some() {
+                nodes.push_front(seen.node);
+            }
+        }
+        if self.is_doomed(id) {
+            considered.doomed.insert(id);
+            entries.extend(self.base.children(id).map(|(_, child)| child));
+        }
+    }
+}
