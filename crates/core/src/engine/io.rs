@@ -1,0 +1,104 @@
+//! What goes into the engine and what comes out: the whole contract with its driver.
+
+use crate::snapshot::Scope;
+use crate::values::{
+    Choice, Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record,
+};
+use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
+
+/// What the watcher saw: a hint, never a truth. The engine decides when to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A file that was open for writing was closed, or a name came by a rename from outside.
+    Written(TreePath),
+    /// A name came to be.
+    Created(TreePath),
+    /// A file was written to and is still open, or its attributes changed.
+    Changed(TreePath),
+    /// A name is gone.
+    Removed(TreePath),
+    /// An entry was renamed; both names are in the tree.
+    Renamed(TreePath, TreePath),
+    /// Something happened in this directory.
+    Directory(TreePath),
+    /// Events were lost, or a full scan is due: look at everything below.
+    Subtree(TreePath),
+}
+
+/// What the engine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The watcher saw something.
+    Hints(Vec<Hint>),
+    /// Everything that waits to settle is to be looked at now: somebody asks to `wait`.
+    Flush,
+    /// The answer to [`Output::Look`].
+    Looked(Looked),
+    /// The answer to [`Output::Apply`], an outcome for each effect.
+    Applied(Vec<Outcome>),
+    /// A content is staged and verified.
+    Fetched(ContentHash),
+    /// A content could not be had from anyone asked.
+    FetchFailed(ContentHash),
+    /// A member is connected and has proved its key.
+    PeerCame(MasterId),
+    /// A member is gone.
+    PeerGone(MasterId),
+    /// A member sent a message. Signatures of changes in it have been checked.
+    Received(MasterId, Message),
+    /// Add a member, whose entry is signed, or update its addresses.
+    SetMember(Member),
+    /// Remove a member for good.
+    RemoveMember(MasterId),
+    /// Settle the conflicts at a path.
+    Resolve(TreePath, Choice),
+    /// The root is not what it was: nothing is looked at or written until it is back.
+    RootLost(Problem),
+    /// The root is back; everything is looked at.
+    RootBack,
+    /// The moment of [`super::Engine::poll_timeout`] has come.
+    Tick,
+}
+
+/// A content that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its hash.
+    pub hash: ContentHash,
+    /// How many bytes it has.
+    pub size: u64,
+    /// A file of this disk that probably holds most of it: the version to be replaced.
+    pub old_version: Option<TreePath>,
+    /// Masters to ask, the best first; never empty.
+    pub providers: Vec<MasterId>,
+}
+
+/// What the engine wants done, in this order. A record is durable before any later output is performed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make these durable, all or none.
+    Persist(Vec<Record>),
+    /// Send to one master; dropped if it is gone.
+    Send(MasterId, Message),
+    /// Send to all masters, by gossip.
+    Broadcast(Message),
+    /// Send to one master the changes from the log that are not in the vector, in order.
+    SendLog {
+        /// To whom.
+        to: MasterId,
+        /// What it knows already.
+        known: VersionVector,
+    },
+    /// Look at the disk; answered by [`Input::Looked`]. At most one look or apply is under way.
+    Look(Look),
+    /// Take these steps on the disk; answered by [`Input::Applied`].
+    Apply(Vec<Effect>),
+    /// Fetch contents; each is answered by [`Input::Fetched`] or [`Input::FetchFailed`].
+    Fetch(Vec<Wanted>),
+    /// Contents that nobody wants any longer: stop fetching them.
+    StopFetching(Vec<ContentHash>),
+    /// The list of members changed: admit and dial these.
+    Members(Vec<Member>),
+    /// Something happened.
+    Event(Event),
+}
