@@ -3,7 +3,429 @@
 //! `handle` an input, then drain `poll_output` in order; `poll_timeout` says when it wants to be woken. A
 //! record is durable before any later output is performed: the order of the queue is the durability
 //! rule. The engine has no clock, no disk and no network; whoever drives it has, and decides nothing.
+//!
+//! ```text
+//! hints -> agenda -> survey (looks) -> acts -> replica -> change -> record, broadcast
+//! message -> replica -> touched nodes -> plan -> fetch, effects -> base -> record
+//! ```
+//!
+//! The disk has one turn at a time, a look or a batch of effects, so that the base never lags behind what
+//! a look compares with.
 
+mod agenda;
+mod gossip;
 mod io;
+mod peers;
+mod problems;
+mod projection;
+mod survey;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use agenda::{Agenda, Known};
+use peers::Peers;
+use problems::{Blocked, Problems};
 
 pub use io::{Hint, Input, Output, Wanted};
+pub use peers::Peer;
+
+use crate::checkout::Plan;
+use crate::replica::{OpenError as ReplicaError, Replica, ResolveError};
+use crate::snapshot::{Scope, Survey};
+use crate::transfer::Transfer;
+use crate::values::{
+    Base, BaseId, BaseRowError, Choice, Event, Member, Problem, Record, Signature, SignedChange,
+    TreeDelta,
+};
+use crate::vocabulary::{
+    ContentHash, Fingerprint, MasterId, Moment, NodeId, StoreId, TreePath, VersionVector, WriterId,
+};
+
+/// Signs this master's changes. A pure function of the key and the bytes.
+pub trait Signer: Send {
+    /// The signature over the store's id and a change's bytes.
+    fn sign(&self, bytes: &[u8]) -> Signature;
+}
+
+/// Who this engine is.
+#[allow(missing_debug_implementations, reason = "it holds a key")]
+pub struct Identity {
+    /// The store.
+    pub store: StoreId,
+    /// The first master of the store, who is a member without an inviter.
+    pub founder: MasterId,
+    /// This master.
+    pub master: MasterId,
+    /// This start of it: never used before.
+    pub writer: WriterId,
+    /// Its key.
+    pub signer: Box<dyn Signer>,
+}
+
+/// What an earlier run left behind; all empty for a new store.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// The document as [`Replica::save`] gave it.
+    pub snapshot: Option<Vec<u8>>,
+    /// The changes logged after the snapshot, in order.
+    pub log: Vec<SignedChange>,
+    /// The rows of the base.
+    pub base: Vec<(u64, Vec<u8>)>,
+    /// The rows of the effects in flight.
+    pub intents: Vec<(u64, Vec<u8>)>,
+    /// Contents that wait in the staging area.
+    pub staged: BTreeSet<ContentHash>,
+    /// Contents among the retained versions.
+    pub retained: BTreeSet<ContentHash>,
+}
+
+/// Why an engine can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The stored document or log is damaged.
+    #[error("the stored changes can't be read")]
+    Replica(#[from] ReplicaError),
+    /// The stored base is damaged.
+    #[error("the stored base can't be read")]
+    Base(#[from] BaseRowError),
+}
+
+/// Whose turn the disk has.
+#[derive(Debug)]
+enum Turn {
+    Idle,
+    Looking(Box<Survey>),
+    Applying(Box<Plan>),
+}
+
+/// What is going on, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// Whether a look is under way or due.
+    pub looking: bool,
+    /// Nodes whose projection is still to be planned or done.
+    pub pending: u64,
+    /// Contents wanted, and their bytes.
+    pub fetching: (u64, u64),
+    /// Everything up to here is on this disk.
+    pub projected: VersionVector,
+    /// Why nothing is done at all, if so.
+    pub frozen: Option<Problem>,
+}
+
+/// The state machine of one master.
+#[allow(missing_debug_implementations, reason = "it holds a key")]
+pub struct Engine {
+    identity: Identity,
+    replica: Replica,
+    base: Base,
+    agenda: Agenda,
+    transfer: Transfer,
+    peers: Peers,
+    problems: Problems,
+    turn: Turn,
+    /// Nodes whose entry may differ from the base.
+    touched: BTreeSet<NodeId>,
+    /// Contents that came with a look and are worth sending along, until the acts are performed.
+    retained: BTreeSet<ContentHash>,
+    /// Hashes that were computed of big files outside of a look.
+    disturbed: BTreeSet<BaseId>,
+    /// What was last told to the others.
+    announced: VersionVector,
+    projected: VersionVector,
+    conflict_paths: BTreeMap<NodeId, TreePath>,
+    frozen: Option<Problem>,
+    started: bool,
+    /// Whether the last turn of the disk was a look: looks and effects take turns.
+    looked_last: bool,
+    /// Whether someone waits for all that is on the disk to be looked at.
+    records: Vec<Record>,
+    queued: Vec<Output>,
+    outputs: VecDeque<Output>,
+}
+
+impl Engine {
+    /// Opens an engine on what is durable.
+    pub fn open(identity: Identity, stored: Stored) -> Result<Self, OpenError> {
+        let replica = Replica::open(identity.writer, stored.snapshot.as_deref(), stored.log)?;
+        let base = Base::load(stored.base)?;
+        let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
+        let touched = replica.tree().nodes().collect();
+        Ok(Self {
+            identity,
+            replica,
+            base,
+            agenda: Agenda::default(),
+            transfer: Transfer::new(stored.staged),
+            peers: Peers::default(),
+            problems: Problems::default(),
+            turn: Turn::Idle,
+            touched,
+            retained: stored.retained,
+            disturbed,
+            announced: VersionVector::new(),
+            projected: VersionVector::new(),
+            conflict_paths: BTreeMap::new(),
+            frozen: None,
+            started: false,
+            looked_last: false,
+            records: Vec::new(),
+            queued: Vec::new(),
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// Takes one input in. What follows from it is in the queue afterwards.
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        let ms = now.monotonic_ms;
+        match input {
+            Input::Hints(hints) => self.hints(ms, hints),
+            Input::Flush => self.agenda.flush(ms),
+            Input::Looked(looked) => self.looked(ms, looked),
+            Input::Applied(outcomes) => self.applied(ms, outcomes),
+            Input::Fetched(hash) => self.fetched(hash),
+            Input::FetchFailed(hash) => self.transfer.failed(hash, ms),
+            Input::PeerCame(master) => self.peer_came(ms, master),
+            Input::PeerGone(master) => self.peer_gone(master),
+            Input::Received(from, message) => self.received(from, message),
+            Input::SetMember(member) => self.set_member(member),
+            Input::RemoveMember(master) => self.remove_member(master),
+            Input::RootLost(problem) => self.freeze(problem),
+            Input::RootBack => self.thaw(),
+            Input::Tick => {}
+        }
+        self.advance(ms);
+        self.seal();
+    }
+
+    /// Settles the conflicts at a path: a change like any other.
+    pub fn resolve(
+        &mut self,
+        now: Moment,
+        path: &TreePath,
+        choice: &Choice,
+    ) -> Result<(), ResolveError> {
+        let resolved = self.replica.resolve(path, choice);
+        if let Some(local) = resolved? {
+            self.publish(local, Vec::new());
+        }
+        self.advance(now.monotonic_ms);
+        self.seal();
+        Ok(())
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due, on the monotonic clock.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let disk = match (&self.frozen, &self.turn) {
+            (None, Turn::Idle) => self.agenda.timeout(),
+            _ => None,
+        };
+        [disk, self.transfer.timeout(), self.peers.timeout(), self.problems.timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The replica: tree, conflicts, members, version vector.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// What was last known to be on the disk.
+    #[must_use]
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// This master.
+    #[must_use]
+    pub fn master(&self) -> MasterId {
+        self.identity.master
+    }
+
+    /// What the connected masters are known to have.
+    pub fn peers(&self) -> impl Iterator<Item = (MasterId, &Peer)> {
+        self.peers.iter()
+    }
+
+    /// What can't be done at present.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter()
+    }
+
+    /// A file of this disk that holds a content, as it was last seen.
+    #[must_use]
+    pub fn find_content(&self, hash: &ContentHash) -> Option<(TreePath, Fingerprint)> {
+        let id = self.base.by_hash(hash).next()?;
+        let entry = self.base.entry(id)?;
+        Some((self.base.path(id)?, entry.fingerprint))
+    }
+
+    /// What is going on.
+    #[must_use]
+    pub fn status(&self) -> EngineStatus {
+        let applying = match &self.turn {
+            Turn::Applying(plan) => plan.effects.len() as u64,
+            Turn::Idle | Turn::Looking(_) => 0,
+        };
+        EngineStatus {
+            looking: matches!(self.turn, Turn::Looking(_)) || !self.agenda.is_empty(),
+            pending: self.touched.len() as u64 + applying,
+            fetching: self.transfer.outstanding(),
+            projected: self.projected.clone(),
+            frozen: self.frozen.clone(),
+        }
+    }
+
+    /// Whether nothing is under way, due or wanted: all that is known is on the disk.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.turn, Turn::Idle)
+            && self.agenda.is_empty()
+            && self.touched.is_empty()
+            && self.transfer.outstanding().0 == 0
+    }
+
+    fn is_member(&self) -> bool {
+        self.replica.is_member(self.identity.master)
+    }
+
+    fn hints(&mut self, now: u64, hints: Vec<Hint>) {
+        for hint in hints {
+            let base = &self.base;
+            self.agenda.note(now, hint, |path| match base.find(path).and_then(|id| base.entry(id)) {
+                None => Known::Unknown,
+                Some(entry) if entry.body.kind() == crate::vocabulary::Kind::Directory => {
+                    Known::Directory
+                }
+                Some(_) => Known::Other,
+            });
+        }
+    }
+
+    fn freeze(&mut self, problem: Problem) {
+        if self.frozen.is_none() {
+            self.event(Event::ProblemAppeared(problem.clone()));
+        }
+        self.frozen = Some(problem);
+    }
+
+    fn thaw(&mut self) {
+        if let Some(problem) = self.frozen.take() {
+            self.event(Event::ProblemSolved { path: problem.path });
+            self.started = false;
+        }
+    }
+
+    /// Gives the disk its next turn, asks for contents, tells the others.
+    fn advance(&mut self, now: u64) {
+        for blocked in self.problems.take_due(now) {
+            match blocked {
+                Blocked::Node(node) => {
+                    self.touched.insert(node);
+                }
+                Blocked::Path(path) => {
+                    let scope = match path.split_last() {
+                        Some((directory, name)) => Scope::Name(directory, name.clone()),
+                        None => Scope::Directory(path),
+                    };
+                    self.agenda.again(now, scope, 0);
+                }
+            }
+        }
+        if self.frozen.is_none() && self.is_member() {
+            if !self.started {
+                self.started = true;
+                self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
+            }
+            self.take_turns(now);
+        }
+        self.request_contents(now);
+        if self.peers.compare_is_due(now) {
+            for master in self.peers.masters() {
+                self.send_have(master);
+            }
+        }
+        self.announce_projected();
+    }
+
+    /// Looks and effects take turns until the disk has something to do or nothing is left.
+    fn take_turns(&mut self, now: u64) {
+        while matches!(self.turn, Turn::Idle) {
+            let due = self.agenda.timeout().is_some_and(|at| at <= now);
+            if due && !(self.looked_last && !self.touched.is_empty()) {
+                self.looked_last = true;
+                self.start_survey(now);
+            } else if !self.touched.is_empty() {
+                self.looked_last = false;
+                self.start_plan(now);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.queued.push(Output::Event(event));
+    }
+
+    /// Absorbs what changed in the tree: to be projected, and told where it is about conflicts.
+    fn tree_changed(&mut self, delta: TreeDelta) {
+        let changed: Vec<NodeId> = delta.conflicts_changed.iter().copied().collect();
+        self.touched.extend(delta.nodes);
+        for node in changed {
+            self.conflict_changed(node);
+        }
+    }
+
+    fn conflict_changed(&mut self, node: NodeId) {
+        let open = self.replica.conflicts_at(node);
+        match open.first() {
+            Some(conflict) => {
+                let (path, kind) = (conflict.path.clone(), conflict.kind);
+                for version in open.iter().flat_map(|conflict| &conflict.versions) {
+                    self.retain_version(version);
+                }
+                if self.conflict_paths.insert(node, path.clone()).is_none() {
+                    self.event(Event::ConflictOpened { path, kind });
+                }
+            }
+            None => {
+                if let Some(path) = self.conflict_paths.remove(&node) {
+                    self.event(Event::ConflictClosed { path });
+                }
+            }
+        }
+    }
+
+    /// Puts what this input led to into the queue: first what must be durable, then the rest.
+    fn seal(&mut self) {
+        let mut records = std::mem::take(&mut self.records);
+        for (id, row) in self.base.take_dirty_rows() {
+            records.push(Record::Base { id, row });
+        }
+        if !records.is_empty() {
+            self.outputs.push_back(Output::Persist(records));
+        }
+        self.outputs.extend(self.queued.drain(..));
+    }
+
+    fn set_member(&mut self, member: Member) {
+        if let Some(local) = self.replica.set_member(member) {
+            self.publish(local, Vec::new());
+            self.queued.push(Output::Members(self.replica.members()));
+        }
+    }
+
+    fn remove_member(&mut self, master: MasterId) {
+        let Some(member) = self.replica.member(master) else { return };
+        self.set_member(Member { removed: true, ..member });
+    }
+}

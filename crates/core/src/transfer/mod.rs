@@ -1,1 +1,341 @@
-//! transfer
+//! Transfer: which contents this master still lacks, what for, and whom to ask next.
+//!
+//! A content is wanted by nodes that can't be projected without it, or because it is an open conflict's
+//! version, which every master retains (R9). Small contents arrive with the changes that name them and
+//! wait here, within a bound; whatever falls out of it is fetched like any other.
+//!
+//! No content is asked of a master more than once at a time, and a failure waits before the next try.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::vocabulary::{ContentHash, NodeId, TreePath};
+
+/// How many bytes of contents that came with changes wait for their effect.
+const INLINE_BYTES_MAX: usize = 64 << 20;
+/// How many contents are asked for at once: they travel in a few streams, not one by one.
+const IN_FLIGHT_MAX: usize = 4096;
+/// How many bytes of contents are asked for at once, beyond the first.
+const IN_FLIGHT_BYTES_MAX: u64 = 1 << 30;
+const RETRY_DELAY_MS_FIRST: u64 = 200;
+const RETRY_DELAY_MS_MAX: u64 = 30_000;
+
+/// What a content is wanted for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Want {
+    size: u64,
+    old_version: Option<TreePath>,
+    nodes: BTreeSet<NodeId>,
+    retain: bool,
+    state: WantState,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum WantState {
+    #[default]
+    Idle,
+    InFlight,
+    RetryAt(u64),
+}
+
+/// A content to ask for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its hash.
+    pub hash: ContentHash,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where an older version of it stands on this disk.
+    pub old_version: Option<TreePath>,
+    /// How often it has been asked for in vain: rotates the providers.
+    pub attempts: u32,
+}
+
+/// What a content that arrived was wanted for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// Nodes that can be projected now.
+    pub nodes: BTreeSet<NodeId>,
+    /// Whether it is to be kept among the versions.
+    pub retain: bool,
+}
+
+/// The contents that this master lacks, and those that wait to be put in place.
+#[derive(Debug, Default)]
+pub struct Transfer {
+    inline: BTreeMap<ContentHash, Vec<u8>>,
+    inline_bytes: usize,
+    staged: BTreeSet<ContentHash>,
+    wants: BTreeMap<ContentHash, Want>,
+    wanted_bytes: u64,
+    /// Wants in state `Idle`.
+    idle: BTreeSet<ContentHash>,
+    /// Wants in state `RetryAt`, by their time.
+    retries: BTreeSet<(u64, ContentHash)>,
+    by_node: BTreeMap<NodeId, ContentHash>,
+    in_flight: usize,
+    in_flight_bytes: u64,
+    stopped: Vec<ContentHash>,
+}
+
+impl Transfer {
+    /// Nothing wanted; `staged` are the contents that an earlier run fetched and did not place.
+    #[must_use]
+    pub fn new(staged: BTreeSet<ContentHash>) -> Self {
+        Self { staged, ..Self::default() }
+    }
+
+    /// Keeps a content that came with a change, if there is room. Its hash must have been checked.
+    pub fn offer(&mut self, hash: ContentHash, bytes: Vec<u8>) {
+        if self.inline_bytes + bytes.len() <= INLINE_BYTES_MAX && !self.inline.contains_key(&hash) {
+            self.inline_bytes += bytes.len();
+            self.inline.insert(hash, bytes);
+        }
+    }
+
+    /// The bytes of a content that came with a change.
+    #[must_use]
+    pub fn inline(&self, hash: &ContentHash) -> Option<&[u8]> {
+        self.inline.get(hash).map(Vec::as_slice)
+    }
+
+    /// Whether the content waits in the staging area.
+    #[must_use]
+    pub fn is_staged(&self, hash: &ContentHash) -> bool {
+        self.staged.contains(hash)
+    }
+
+    /// Forgets contents that came with changes and are not needed any more.
+    pub fn clear_inline(&mut self) {
+        self.inline.clear();
+        self.inline_bytes = 0;
+    }
+
+    /// A staged content has been put in place or kept.
+    pub fn consumed(&mut self, hash: &ContentHash) {
+        self.staged.remove(hash);
+    }
+
+    /// `node` can't be projected without this content. It waits for no other any more.
+    pub fn want(
+        &mut self,
+        node: NodeId,
+        hash: ContentHash,
+        size: u64,
+        old_version: Option<TreePath>,
+    ) {
+        if self.by_node.get(&node) == Some(&hash) {
+            return;
+        }
+        self.unwant(node);
+        self.by_node.insert(node, hash);
+        let want = self.entry(hash, size);
+        want.nodes.insert(node);
+        if old_version.is_some() {
+            want.old_version = old_version;
+        }
+    }
+
+    /// This content is to be retained, whatever becomes of the tree.
+    pub fn want_retained(&mut self, hash: ContentHash, size: u64) {
+        self.entry(hash, size).retain = true;
+    }
+
+    fn entry(&mut self, hash: ContentHash, size: u64) -> &mut Want {
+        self.wants.entry(hash).or_insert_with(|| {
+            self.idle.insert(hash);
+            self.wanted_bytes += size;
+            Want { size, ..Want::default() }
+        })
+    }
+
+    fn forget(&mut self, hash: ContentHash) -> Option<Want> {
+        let want = self.wants.remove(&hash)?;
+        self.wanted_bytes -= want.size;
+        match want.state {
+            WantState::Idle => {
+                self.idle.remove(&hash);
+            }
+            WantState::RetryAt(at) => {
+                self.retries.remove(&(at, hash));
+            }
+            WantState::InFlight => self.landed(want.size),
+        }
+        Some(want)
+    }
+
+    /// `node` waits for nothing any more.
+    pub fn unwant(&mut self, node: NodeId) {
+        let Some(hash) = self.by_node.remove(&node) else { return };
+        let Some(want) = self.wants.get_mut(&hash) else { return };
+        want.nodes.remove(&node);
+        if want.nodes.is_empty() && !want.retain {
+            if want.state == WantState::InFlight {
+                self.stopped.push(hash);
+            }
+            self.forget(hash);
+        }
+    }
+
+    fn landed(&mut self, size: u64) {
+        self.in_flight -= 1;
+        self.in_flight_bytes -= size;
+    }
+
+    /// A content has arrived and is staged; says what it was wanted for.
+    pub fn arrived(&mut self, hash: ContentHash) -> Arrival {
+        self.staged.insert(hash);
+        self.satisfied(hash)
+    }
+
+    /// A content is at hand, staged or not; says what it was wanted for.
+    pub fn satisfied(&mut self, hash: ContentHash) -> Arrival {
+        let Some(want) = self.forget(hash) else { return Arrival::default() };
+        for node in &want.nodes {
+            self.by_node.remove(node);
+        }
+        Arrival { nodes: want.nodes, retain: want.retain }
+    }
+
+    /// A content could not be had; it is tried again after a while.
+    pub fn failed(&mut self, hash: ContentHash, now_ms: u64) {
+        let Some(want) = self.wants.get_mut(&hash) else { return };
+        if want.state != WantState::InFlight {
+            return;
+        }
+        want.attempts += 1;
+        let delay = RETRY_DELAY_MS_FIRST << want.attempts.min(10);
+        let at = now_ms + delay.min(RETRY_DELAY_MS_MAX);
+        want.state = WantState::RetryAt(at);
+        let size = want.size;
+        self.retries.insert((at, hash));
+        self.landed(size);
+    }
+
+    /// A master came: what failed is worth another try at once.
+    pub fn retry_now(&mut self) {
+        self.retry_until(u64::MAX);
+    }
+
+    fn retry_until(&mut self, now_ms: u64) {
+        while let Some(&(at, hash)) = self.retries.first()
+            && at <= now_ms
+        {
+            self.retries.pop_first();
+            self.idle.insert(hash);
+            if let Some(want) = self.wants.get_mut(&hash) {
+                want.state = WantState::Idle;
+            }
+        }
+    }
+
+    /// What to ask for now. Everything returned is in flight from here on.
+    pub fn requests(&mut self, now_ms: u64) -> Vec<Request> {
+        self.retry_until(now_ms);
+        let mut requests = Vec::new();
+        while let Some(&hash) = self.idle.first() {
+            let want = self.wants.get_mut(&hash).expect("every idle content is wanted");
+            let room = self.in_flight == 0
+                || self.in_flight < IN_FLIGHT_MAX
+                    && self.in_flight_bytes.saturating_add(want.size) <= IN_FLIGHT_BYTES_MAX;
+            if !room {
+                break;
+            }
+            self.idle.pop_first();
+            want.state = WantState::InFlight;
+            self.in_flight += 1;
+            self.in_flight_bytes += want.size;
+            requests.push(Request {
+                hash,
+                size: want.size,
+                old_version: want.old_version.clone(),
+                attempts: want.attempts,
+            });
+        }
+        requests
+    }
+
+    /// Contents in flight that nobody wants any more, since the last call.
+    pub fn take_stopped(&mut self) -> Vec<ContentHash> {
+        std::mem::take(&mut self.stopped)
+    }
+
+    /// When the next failed content is worth another try.
+    #[must_use]
+    pub fn timeout(&self) -> Option<u64> {
+        self.retries.first().map(|&(at, _)| at)
+    }
+
+    /// How many contents are wanted, and how many bytes they have.
+    #[must_use]
+    pub fn outstanding(&self) -> (u64, u64) {
+        (self.wants.len() as u64, self.wanted_bytes)
+    }
+
+    /// Contents that have failed at least once, and how often.
+    pub fn failing(&self) -> impl Iterator<Item = (ContentHash, &BTreeSet<NodeId>, u32)> {
+        self.wants
+            .iter()
+            .filter(|(_, want)| want.attempts > 0)
+            .map(|(&hash, want)| (hash, &want.nodes, want.attempts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(byte: u8) -> ContentHash {
+        ContentHash([byte; 32])
+    }
+
+    fn node(byte: u8) -> NodeId {
+        NodeId([byte; 16])
+    }
+
+    #[test]
+    fn content_is_asked_for_once_however_many_nodes_want_it() {
+        let mut transfer = Transfer::default();
+        transfer.want(node(1), hash(1), 10, None);
+        transfer.want(node(2), hash(1), 10, None);
+        assert_eq!(transfer.requests(0).len(), 1);
+        assert!(transfer.requests(0).is_empty());
+        assert_eq!(transfer.arrived(hash(1)).nodes.len(), 2);
+        assert_eq!(transfer.outstanding(), (0, 0));
+        assert!(transfer.is_staged(&hash(1)));
+    }
+
+    #[test]
+    fn failed_content_waits_and_a_new_master_ends_the_wait() {
+        let mut transfer = Transfer::default();
+        transfer.want(node(1), hash(1), 10, None);
+        transfer.requests(0);
+        transfer.failed(hash(1), 1000);
+        assert!(transfer.requests(1000).is_empty());
+        let due = transfer.timeout().expect("a retry is due");
+        assert_eq!(transfer.requests(due).len(), 1);
+        transfer.failed(hash(1), due);
+        transfer.retry_now();
+        assert_eq!(transfer.requests(due)[0].attempts, 2);
+    }
+
+    #[test]
+    fn content_that_no_node_wants_any_more_is_stopped() {
+        let mut transfer = Transfer::default();
+        transfer.want(node(1), hash(1), 10, None);
+        transfer.requests(0);
+        transfer.want(node(1), hash(2), 10, None);
+        assert_eq!(transfer.take_stopped(), [hash(1)]);
+        assert_eq!(transfer.requests(0)[0].hash, hash(2));
+    }
+
+    #[test]
+    fn contents_in_flight_are_bounded_but_the_first_always_goes() {
+        let mut transfer = Transfer::default();
+        transfer.want(node(1), hash(1), 5 << 30, None);
+        transfer.want(node(2), hash(2), 5 << 30, None);
+        assert_eq!(transfer.requests(0).len(), 1);
+        transfer.arrived(hash(1));
+        assert_eq!(transfer.requests(0).len(), 1);
+    }
+}

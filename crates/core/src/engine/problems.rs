@@ -1,0 +1,136 @@
+//! Problems: what can't be done at present, by path, and when each is tried again (P7).
+
+use std::collections::BTreeMap;
+
+use crate::values::{Event, Problem, ProblemKind};
+use crate::vocabulary::{NodeId, TreePath};
+
+const RETRY_DELAY_MS_FIRST: u64 = 500;
+const RETRY_DELAY_MS_MAX: u64 = 30_000;
+/// How many problems are listed one by one; the rest are counted.
+const LISTED_MAX: usize = 10_000;
+
+/// What a problem keeps from being done.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Blocked {
+    /// A node can't be projected.
+    Node(NodeId),
+    /// A path can't be looked at.
+    Path(TreePath),
+}
+
+#[derive(Debug)]
+struct Entry {
+    problem: Problem,
+    attempts: u32,
+    retry_at: Option<u64>,
+}
+
+/// Open problems.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    open: BTreeMap<Blocked, Entry>,
+}
+
+impl Problems {
+    /// Notes a problem; a new one is an event. One of a kind that waits for a person to change the
+    /// file (a socket, a mount) is not retried: the watcher or the next scan sees that.
+    pub(super) fn note(&mut self, now: u64, blocked: Blocked, problem: Problem) -> Option<Event> {
+        let known = self.open.get(&blocked);
+        let attempts = known.map_or(0, |entry| entry.attempts + 1);
+        let new = known.is_none_or(|entry| entry.problem != problem);
+        if known.is_none() && self.open.len() >= LISTED_MAX {
+            return None;
+        }
+        let delay = (RETRY_DELAY_MS_FIRST << attempts.min(10)).min(RETRY_DELAY_MS_MAX);
+        let retry_at = is_retried(problem.kind).then_some(now + delay);
+        let event = new.then(|| Event::ProblemAppeared(problem.clone()));
+        self.open.insert(blocked, Entry { problem, attempts, retry_at });
+        event
+    }
+
+    /// What was blocked could be done.
+    pub(super) fn solved(&mut self, blocked: &Blocked) -> Option<Event> {
+        let entry = self.open.remove(blocked)?;
+        Some(Event::ProblemSolved { path: entry.problem.path })
+    }
+
+    /// Problems of looking at `path`, or at an entry of it, are gone unless noted again.
+    pub(super) fn looked_at(&mut self, path: &TreePath) -> Vec<Event> {
+        self.solved(&Blocked::Path(path.clone())).into_iter().collect()
+    }
+
+    /// What is worth another try now.
+    pub(super) fn take_due(&mut self, now: u64) -> Vec<Blocked> {
+        let mut due = Vec::new();
+        for (blocked, entry) in &mut self.open {
+            if entry.retry_at.is_some_and(|at| at <= now) {
+                entry.retry_at = None;
+                due.push(blocked.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn timeout(&self) -> Option<u64> {
+        self.open.values().filter_map(|entry| entry.retry_at).min()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.open.values().map(|entry| &entry.problem)
+    }
+
+    /// Whether a node is listed as one that can't be projected.
+    pub(super) fn blocks(&self, node: NodeId) -> bool {
+        self.open.contains_key(&Blocked::Node(node))
+    }
+}
+
+fn is_retried(kind: ProblemKind) -> bool {
+    match kind {
+        ProblemKind::PermissionDenied
+        | ProblemKind::NoSpace
+        | ProblemKind::ReadOnly
+        | ProblemKind::NeverSettles
+        | ProblemKind::ContentMissing
+        | ProblemKind::Io => true,
+        ProblemKind::SpecialFile
+        | ProblemKind::MountPoint
+        | ProblemKind::UnsupportedName
+        | ProblemKind::WatchLimit
+        | ProblemKind::RootLost => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(kind: ProblemKind) -> Problem {
+        Problem { kind, path: TreePath::root(), reason: "no".into() }
+    }
+
+    #[test]
+    fn problem_is_told_once_and_retried_ever_more_slowly() {
+        let mut problems = Problems::default();
+        let blocked = Blocked::Node(NodeId([1; 16]));
+        let full = problem(ProblemKind::NoSpace);
+        assert!(problems.note(0, blocked.clone(), full.clone()).is_some());
+        let first = problems.timeout().expect("it is retried");
+        assert_eq!(problems.take_due(first), [blocked.clone()]);
+        assert!(problems.take_due(first).is_empty());
+        assert!(problems.note(first, blocked.clone(), full).is_none());
+        assert!(problems.timeout().expect("it is retried") > 2 * first);
+        assert!(problems.solved(&blocked).is_some());
+        assert_eq!(problems.timeout(), None);
+    }
+
+    #[test]
+    fn socket_is_listed_and_not_retried() {
+        let mut problems = Problems::default();
+        let socket = problem(ProblemKind::SpecialFile);
+        problems.note(0, Blocked::Path(TreePath::root()), socket);
+        assert_eq!(problems.timeout(), None);
+        assert_eq!(problems.iter().count(), 1);
+    }
+}

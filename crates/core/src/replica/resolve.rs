@@ -1,0 +1,289 @@
+//! Closing conflicts: a choice becomes a change like any other, and closes them on every master.
+
+use std::collections::BTreeSet;
+
+use super::document::Draft;
+use super::register::{Birth, Content, Deletion, Place, Register, Value};
+use super::tree::Tree;
+use crate::values::{Body, Choice, TreeView};
+use crate::vocabulary::{Kind, Mode, Name, NodeId, Stamp, TreePath};
+
+/// Why a conflict could not be settled as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// Nothing is at the path.
+    #[error("nothing is called {0} in this store")]
+    NoSuchPath(TreePath),
+    /// There is nothing to settle.
+    #[error("{0} has no open conflict")]
+    NoConflict(TreePath),
+    /// The version is not, or no longer, among those to choose from.
+    #[error("{path} has no open version {version}; list them again")]
+    NoSuchVersion {
+        /// The path.
+        path: TreePath,
+        /// The version asked for.
+        version: Stamp,
+    },
+    /// A directory stands at the path: a file can't take its place without removing the directory.
+    #[error(
+        "a directory stands at {0}: keep both, or keep what stands, or remove the directory first"
+    )]
+    DirectoryStands(TreePath),
+}
+
+/// Writes the choice into the draft.
+pub(super) fn resolve(
+    tree: &Tree,
+    draft: &mut Draft<'_>,
+    path: &TreePath,
+    choice: &Choice,
+) -> Result<(), ResolveError> {
+    let standing = tree.lookup(path).ok_or_else(|| ResolveError::NoSuchPath(path.clone()))?;
+    let members = tree.members_of_entry(standing);
+    let mut settlement = Settlement { tree, draft, path, standing, members };
+    let places = settlement.settle_places(choice);
+    let contents = settlement.settle_contents(choice)?;
+    if places || contents {
+        return Ok(());
+    }
+    Err(match choice {
+        Choice::Keep(version) if !tree.conflicts_at(standing).is_empty() => {
+            ResolveError::NoSuchVersion { path: path.clone(), version: *version }
+        }
+        _ => ResolveError::NoConflict(path.clone()),
+    })
+}
+
+struct Settlement<'a, 'd> {
+    tree: &'a Tree,
+    draft: &'a mut Draft<'d>,
+    path: &'a TreePath,
+    standing: NodeId,
+    members: Vec<NodeId>,
+}
+
+impl Settlement<'_, '_> {
+    /// Writes one place for nodes that were moved twice or taken back; says whether there were any.
+    fn settle_places(&mut self, choice: &Choice) -> bool {
+        let mut settled = false;
+        for node in self.members.clone() {
+            let current = self.tree.current_places(node);
+            let fallen = self.tree.is_fallen(node);
+            if current.len() < 2 && !fallen {
+                continue;
+            }
+            let chosen = match choice {
+                Choice::Keep(stamp) => current.iter().find(|place| place.stamp == *stamp),
+                Choice::KeepStanding | Choice::KeepBoth => None,
+            };
+            let place = match (chosen, choice) {
+                (Some(chosen), _) => Some(chosen.value.clone()),
+                (None, Choice::Keep(stamp)) => self
+                    .effective_stamp_is(node, *stamp)
+                    .then(|| self.tree.effective_place(node))
+                    .flatten(),
+                (None, _) => self.tree.effective_place(node),
+            };
+            let Some(place) = place else { continue };
+            let Some(kind) = self.tree.kind(node) else { continue };
+            if fallen {
+                for other in self.tree.fallen() {
+                    if other != node
+                        && let Some(place) = self.tree.effective_place(other)
+                    {
+                        let value = Value::Place(place);
+                        self.draft.register(other, Kind::Directory, Register::Place, value);
+                    }
+                }
+            }
+            self.draft.register(node, kind, Register::Place, Value::Place(place));
+            settled = true;
+        }
+        settled
+    }
+
+    fn effective_stamp_is(&self, node: NodeId, stamp: Stamp) -> bool {
+        self.tree.effective_place_stamp(node) == Some(stamp)
+    }
+
+    /// Closes open versions and hidden nodes; says whether there were any.
+    fn settle_contents(&mut self, choice: &Choice) -> Result<bool, ResolveError> {
+        let standing_kind = self.tree.kind(self.standing).unwrap_or(Kind::File);
+        let hidden: Vec<NodeId> = self
+            .members
+            .iter()
+            .copied()
+            .filter(|&node| node != self.standing)
+            .filter(|&node| self.tree.kind(node) != Some(Kind::Directory))
+            .collect();
+        let versions = self.tree.open_versions(self.standing);
+        if hidden.is_empty() && versions.len() < 2 {
+            return Ok(false);
+        }
+        match choice {
+            Choice::KeepStanding => {
+                if standing_kind != Kind::Directory && versions.len() > 1 {
+                    self.write_standing(versions[0].1.clone());
+                }
+                self.delete_all(&hidden);
+            }
+            Choice::Keep(stamp) => {
+                let every = self.every_version(&hidden);
+                let Some((_, body)) = every.iter().find(|(version, _)| version == stamp) else {
+                    return Ok(false);
+                };
+                if standing_kind == Kind::Directory {
+                    return Err(ResolveError::DirectoryStands(self.path.clone()));
+                }
+                let chosen = body.clone();
+                if chosen.kind() == standing_kind {
+                    if versions.len() > 1 || !versions[0].1.same_bytes(&chosen) {
+                        self.write_standing(chosen);
+                    }
+                    self.delete_all(&hidden);
+                } else {
+                    self.keep_hidden(*stamp, chosen, &hidden);
+                }
+            }
+            Choice::KeepBoth => self.keep_both(&hidden, &versions, standing_kind),
+        }
+        Ok(true)
+    }
+
+    /// All versions of the standing node and of the hidden ones.
+    fn every_version(&self, hidden: &[NodeId]) -> Vec<(Stamp, Body)> {
+        let mut every = self.tree.open_versions(self.standing);
+        for &node in hidden {
+            every.extend(self.tree.open_versions(node));
+        }
+        every
+    }
+
+    fn write_standing(&mut self, body: Body) {
+        let kind = body.kind();
+        let content = Value::Content(Content { body, carried: Vec::new() });
+        self.draft.register(self.standing, kind, Register::Content, content);
+    }
+
+    /// A hidden node of another kind is to stand: everything else at the entry goes.
+    fn keep_hidden(&mut self, stamp: Stamp, body: Body, hidden: &[NodeId]) {
+        let keeper = hidden.iter().copied().find(|&node| {
+            self.tree.open_versions(node).iter().any(|(version, _)| *version == stamp)
+        });
+        let Some(keeper) = keeper else { return };
+        let others: Vec<NodeId> =
+            self.members.iter().copied().filter(|&node| node != keeper).collect();
+        if self.tree.open_versions(keeper).len() > 1 {
+            let kind = body.kind();
+            let content = Value::Content(Content { body, carried: Vec::new() });
+            self.draft.register(keeper, kind, Register::Content, content);
+        }
+        self.delete_all(&others);
+    }
+
+    /// Hidden nodes move to names of their own; open versions become files of their own.
+    fn keep_both(&mut self, hidden: &[NodeId], versions: &[(Stamp, Body)], kind: Kind) {
+        let Some(place) = self.tree.effective_place(self.standing) else { return };
+        let mut names = FreeNames { tree: self.tree, place: &place, taken: BTreeSet::new() };
+        for &node in hidden {
+            let Some(kind) = self.tree.kind(node) else { continue };
+            let name = names.next();
+            let value = Value::Place(Place { parent: place.parent, name });
+            self.draft.register(node, kind, Register::Place, value);
+        }
+        if kind == Kind::Directory || versions.len() < 2 {
+            return;
+        }
+        let mode = self
+            .tree
+            .entry(self.standing)
+            .map_or(Mode::new(0o644), |entry| entry.attributes.mode);
+        for (_, body) in &versions[1..] {
+            let birth = Birth {
+                place: Place { parent: place.parent, name: names.next() },
+                body: body.clone(),
+                mode,
+                owner: None,
+                xattrs: Default::default(),
+            };
+            self.draft.birth(birth);
+        }
+        self.write_standing(versions[0].1.clone());
+    }
+
+    fn delete_all(&mut self, nodes: &[NodeId]) {
+        for &node in nodes {
+            let Some(kind) = self.tree.kind(node) else { continue };
+            let contents = self.tree.contents(node);
+            let observed = self
+                .tree
+                .places(node)
+                .into_iter()
+                .chain(contents.into_iter().map(|value| value.stamp))
+                .collect();
+            let above = self.tree.above(node);
+            let deletion = Deletion { observed, above, unseen: Vec::new() };
+            let value = Value::Deleted(Some(deletion));
+            self.draft.register(node, kind, Register::Deleted, value);
+        }
+    }
+}
+
+/// Names beside an entry that nothing has: `name (conflict 1).ext`, `name (conflict 2).ext`, …
+struct FreeNames<'a> {
+    tree: &'a Tree,
+    place: &'a Place,
+    taken: BTreeSet<Name>,
+}
+
+impl FreeNames<'_> {
+    fn next(&mut self) -> Name {
+        let free = (1u32..).find_map(|number| {
+            let name = conflict_name(&self.place.name, number);
+            let free = !self.taken.contains(&name)
+                && self.tree.child(self.place.parent, &name).is_none();
+            free.then_some(name)
+        });
+        let name = free.expect("there are more numbers than entries");
+        self.taken.insert(name.clone());
+        name
+    }
+}
+
+/// `name (conflict N).ext`, shortened at its stem to what a file system holds.
+fn conflict_name(name: &Name, number: u32) -> Name {
+    let bytes = name.as_bytes();
+    let dot = bytes.iter().rposition(|&byte| byte == b'.').filter(|&dot| dot > 0);
+    let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
+    let suffix = format!(" (conflict {number})");
+    let extension = if extension.len() > 100 { &extension[..0] } else { extension };
+    let mut room = 255 - suffix.len() - extension.len();
+    if stem.len() > room {
+        // Not in the middle of a UTF-8 character.
+        while room > 0 && stem[room] & 0xc0 == 0x80 {
+            room -= 1;
+        }
+    }
+    let mut full = stem[..stem.len().min(room)].to_vec();
+    full.extend_from_slice(suffix.as_bytes());
+    full.extend_from_slice(extension);
+    Name::new(full).expect("a name's bytes with a plain suffix, at most 255 of them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(name: &str, number: u32) -> String {
+        conflict_name(&Name::try_from(name).expect("a plain name"), number).to_string()
+    }
+
+    #[test]
+    fn conflict_name_keeps_the_extension_and_fits() {
+        assert_eq!(conflict("a.txt", 2), "a (conflict 2).txt");
+        assert_eq!(conflict(".bashrc", 1), ".bashrc (conflict 1)");
+        assert_eq!(conflict(&"é".repeat(127), 1).len(), 255 - 1);
+        assert_eq!(conflict(&format!("{}.php", "x".repeat(251)), 10).len(), 255);
+    }
+}
