@@ -1,0 +1,442 @@
+//! The driver: one loop over one closed set of jobs, on a thread of its own. It decides nothing.
+//!
+//! It owns the engine and the state database. Each round takes the jobs that wait, hands them to the
+//! engine, commits what the engine wants durable, and only then performs the rest: what leaves this
+//! process has been recorded.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pleach_core::engine::{Engine, Input, Output, Wanted};
+use pleach_core::values::{Effect, Event, Look, Member, Message, Record};
+use pleach_core::vocabulary::{ContentHash, Fingerprint, MasterId, Moment, TreePath, VersionVector};
+use tokio::sync::{broadcast, oneshot};
+
+use super::answer::Waiters;
+use crate::control::{Call, EventBody, EventReport, MasterLabel};
+use crate::identity::{MasterKey, StoreSeed};
+use crate::net::{ContentRequest, JoinGrant, JoinRequest, NetEvent, Network};
+use crate::state::{State, StateError};
+use crate::ticket::{Invitation, JoinRefusal};
+
+/// How many jobs one round takes before it commits.
+const JOBS_PER_ROUND_MAX: usize = 256;
+/// How many bytes of changes answer one request for what is missing; the receiver asks for more.
+const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
+/// How long to wait before writing state again that could not be written.
+const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// After so many changes the document is saved anew, so that a start need not replay them.
+const CHANGES_PER_SNAPSHOT: u64 = 2_000;
+
+/// What the driver is asked to do.
+pub(super) enum Job {
+    /// For the engine.
+    Input(Input),
+    /// From the network.
+    Net(NetEvent),
+    /// From the control socket, or the owner of the node.
+    Call(Call),
+    /// Where on this disk a content is.
+    Locate(ContentHash, SyncSender<Option<(TreePath, Fingerprint)>>),
+    /// Cut off from all other masters, or no longer.
+    Isolate(bool, oneshot::Sender<()>),
+    /// The outcome of a verification.
+    Verified(super::verify::Verification),
+    /// Stop cleanly.
+    Stop,
+}
+
+/// What the hand is asked to do: everything that touches the tree.
+pub(super) enum Chore {
+    Look(Look),
+    Apply(Vec<Effect>),
+    Retain(ContentHash, Option<Vec<u8>>),
+}
+
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) state: State,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) hand: SyncSender<Chore>,
+    pub(super) network: Network,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) events: broadcast::Sender<EventReport>,
+    pub(super) facts: Facts,
+    pub(super) waiters: Waiters,
+    pub(super) clock: Clock,
+    pub(super) isolated: bool,
+    pub(super) last_seen: BTreeMap<MasterId, i64>,
+    pub(super) changes_since_snapshot: u64,
+    pub(super) refusals: super::refusals::Refusals,
+}
+
+/// What does not change while the node runs.
+pub(super) struct Facts {
+    pub(super) key: MasterKey,
+    pub(super) seed: StoreSeed,
+    pub(super) store_name: String,
+    pub(super) name: String,
+    pub(super) root: std::path::PathBuf,
+    pub(super) advertise: Vec<String>,
+    /// Members that the inviter named before the first sync.
+    pub(super) introduction: Vec<Member>,
+    pub(super) verifier: super::verify::Verifier,
+}
+
+/// The node's clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment { monotonic_ms: self.elapsed_ms(), unix_ms: unix_ms() }
+    }
+
+    pub(super) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Milliseconds since 1970 by the wall clock.
+pub(super) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl Driver {
+    /// Runs until told to stop.
+    pub(super) fn run(mut self) {
+        self.begin();
+        loop {
+            let first = match self.next_job() {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => Job::Input(Input::Tick),
+                Err(RecvTimeoutError::Disconnected) => Job::Stop,
+            };
+            let mut next = Some(first);
+            let mut taken = 0;
+            while let Some(job) = next.take() {
+                if matches!(job, Job::Stop) {
+                    self.perform_outputs();
+                    self.save_snapshot(1);
+                    return;
+                }
+                self.job(job);
+                taken += 1;
+                if taken < JOBS_PER_ROUND_MAX {
+                    next = match self.jobs.try_recv() {
+                        Ok(job) => Some(job),
+                        Err(TryRecvError::Empty) => None,
+                        Err(TryRecvError::Disconnected) => Some(Job::Stop),
+                    };
+                }
+            }
+            self.perform_outputs();
+            self.answer_waiters();
+        }
+    }
+
+    /// The first member of a store writes itself down; everyone keeps its addresses up to date.
+    fn begin(&mut self) {
+        let me = self.facts.key.master();
+        if self.facts.seed.founder == me && self.engine.replica().member(me).is_none() {
+            let member = self.facts.key.sign_member(
+                self.facts.seed.store(),
+                me,
+                self.facts.name.clone(),
+                self.advertised(),
+            );
+            self.input(Input::SetMember(member));
+        }
+        self.update_own_addresses();
+        self.input(Input::Tick);
+        self.perform_outputs();
+    }
+
+    fn next_job(&mut self) -> Result<Job, RecvTimeoutError> {
+        let now = self.clock.elapsed_ms();
+        let due = [self.engine.poll_timeout(), self.waiters.timeout()].into_iter().flatten().min();
+        match due {
+            Some(at) => self.jobs.recv_timeout(Duration::from_millis(at.saturating_sub(now))),
+            None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn job(&mut self, job: Job) {
+        match job {
+            Job::Input(input) => self.input(input),
+            Job::Net(event) => self.net_event(event),
+            Job::Call(call) => self.call(call),
+            Job::Locate(hash, reply) => {
+                // The asker may have gone; that is its own affair.
+                let _ = reply.try_send(self.engine.find_content(&hash));
+            }
+            Job::Isolate(isolated, done) => self.isolate(isolated, done),
+            Job::Verified(verification) => self.verified(verification),
+            Job::Stop => {}
+        }
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        self.engine.handle(self.clock.now(), input);
+    }
+
+    fn net_event(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Connected(master) => {
+                tracing::info!(master = %self.name_of(master), "connected");
+                self.input(Input::PeerCame(master));
+            }
+            NetEvent::Disconnected(master) => {
+                tracing::info!(master = %self.name_of(master), "disconnected");
+                self.last_seen.insert(master, unix_ms());
+                self.input(Input::PeerGone(master));
+            }
+            NetEvent::Received(master, message) => self.input(Input::Received(master, message)),
+            NetEvent::Overflowed(master) => self.input(Input::Resync(master)),
+            NetEvent::Fetched(hash) => self.input(Input::Fetched(hash)),
+            NetEvent::FetchFailed(hash, failure) => {
+                tracing::debug!(%hash, %failure, "a content could not be fetched");
+                self.input(Input::FetchFailed(hash));
+            }
+            NetEvent::InvitationChanged { row, recorded } => {
+                if self.record_invitation(&row).is_ok() {
+                    let _ = recorded.send(());
+                }
+            }
+            NetEvent::JoinRequest(request) => self.admit(request),
+            NetEvent::Refused { who, reason } => {
+                let who = who.map_or_else(|| "somebody".to_owned(), |who| self.name_of(who));
+                if let Some(suppressed) = self.refusals.allow(self.clock.elapsed_ms()) {
+                    tracing::warn!(%who, %reason, suppressed, "refused");
+                }
+            }
+            NetEvent::Listening(_) => self.update_own_addresses(),
+        }
+    }
+
+    /// Lets a joiner in: ticket spent and member written, durably, before the answer.
+    fn admit(&mut self, request: JoinRequest) {
+        let JoinRequest { master, name, addresses, invitation, reply } = request;
+        if self.record_invitation(&invitation).is_err() {
+            let _ = reply.send(Err(JoinRefusal::Busy));
+            return;
+        }
+        let known = self.engine.replica().member(master);
+        if known.is_none_or(|member| member.removed) {
+            let store = self.facts.seed.store();
+            let member = self.facts.key.sign_member(store, master, name.clone(), addresses);
+            self.input(Input::SetMember(member));
+            self.perform_outputs();
+            tracing::info!(%name, %master, "joined");
+        }
+        let members = self.engine.replica().members();
+        let (network, admitted) = (self.network.clone(), self.known_members());
+        let mut first: Vec<Member> = Vec::new();
+        let me = self.facts.key.master();
+        for member in members {
+            if [me, master, self.facts.seed.founder].contains(&member.master) {
+                first.insert(0, member);
+            } else {
+                first.push(member);
+            }
+        }
+        first.truncate(64);
+        self.runtime.spawn(async move {
+            network.set_members(admitted).await;
+            let _ = reply.send(Ok(JoinGrant { members: first, settings: Vec::new() }));
+        });
+    }
+
+    pub(super) fn record_invitation(&mut self, row: &Invitation) -> Result<(), StateError> {
+        let bytes = postcard::to_allocvec(row).expect("an invitation can be encoded");
+        let recorded = self.state.set_invitation(&row.id.0, Some(&bytes));
+        if let Err(error) = &recorded {
+            tracing::error!(%error, "an invitation could not be recorded");
+        }
+        recorded
+    }
+
+    /// The members of the replica, and those of the introduction that it does not know yet.
+    pub(super) fn known_members(&self) -> Vec<Member> {
+        let mut members = self.engine.replica().members();
+        for introduced in &self.facts.introduction {
+            if !members.iter().any(|member| member.master == introduced.master) {
+                members.push(introduced.clone());
+            }
+        }
+        members
+    }
+
+    pub(super) fn name_of(&self, master: MasterId) -> String {
+        let members = self.known_members();
+        members
+            .into_iter()
+            .find(|member| member.master == master)
+            .map_or_else(|| master.to_string()[..12].to_owned(), |member| member.name)
+    }
+
+    fn advertised(&self) -> Vec<String> {
+        let listening = self.network.listen_addrs().into_iter().map(|address| address.to_string());
+        self.facts.advertise.iter().cloned().chain(listening).take(16).collect()
+    }
+
+    fn update_own_addresses(&mut self) {
+        let me = self.facts.key.master();
+        let addresses = self.advertised();
+        let Some(member) = self.engine.replica().member(me) else { return };
+        if !addresses.is_empty() && member.addresses != addresses && !member.removed {
+            self.input(Input::SetMember(Member { addresses, ..member }));
+        }
+    }
+
+    fn isolate(&mut self, isolated: bool, done: oneshot::Sender<()>) {
+        self.isolated = isolated;
+        let members = if isolated { Vec::new() } else { self.known_members() };
+        let network = self.network.clone();
+        self.runtime.spawn(async move {
+            network.set_members(members).await;
+            let _ = done.send(());
+        });
+    }
+
+    /// Commits what must be durable, then does the rest in order.
+    pub(super) fn perform_outputs(&mut self) {
+        let mut records: Vec<Record> = Vec::new();
+        let mut rest: Vec<Output> = Vec::new();
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Persist(more) => records.extend(more),
+                output => rest.push(output),
+            }
+        }
+        self.commit(&records);
+        for output in rest {
+            self.perform(output);
+        }
+        self.save_snapshot(CHANGES_PER_SNAPSHOT);
+    }
+
+    /// Commits, however long it takes: nothing is published or done that is not recorded.
+    fn commit(&mut self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let changes = records.iter().filter(|record| matches!(record, Record::Change(_)));
+        self.changes_since_snapshot += changes.count() as u64;
+        while let Err(error) = self.state.commit(records) {
+            tracing::error!(%error, "state could not be written; nothing goes on until it can");
+            std::thread::sleep(COMMIT_RETRY);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Persist(_) => unreachable!("records are committed before"),
+            Output::Send(to, message) => self.send(to, &message),
+            Output::Broadcast(message) => {
+                if let Err(error) = self.network.broadcast(&message) {
+                    tracing::error!(%error, "a change is too large to send");
+                }
+            }
+            Output::SendLog { to, known } => self.send_log(to, &known),
+            Output::Look(look) => self.chore(Chore::Look(look)),
+            Output::Apply(effects) => self.chore(Chore::Apply(effects)),
+            Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),
+            Output::Fetch(wanted) => {
+                self.network.fetch(wanted.into_iter().map(content_request).collect());
+            }
+            Output::StopFetching(_) => {}
+            Output::Members(_) => {
+                self.update_own_addresses();
+                if !self.isolated {
+                    let (network, members) = (self.network.clone(), self.known_members());
+                    self.runtime.spawn(async move { network.set_members(members).await });
+                }
+            }
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn chore(&mut self, chore: Chore) {
+        if self.hand.send(chore).is_err() {
+            tracing::error!("the disk thread has ended");
+        }
+    }
+
+    fn send(&self, to: MasterId, message: &Message) {
+        if let Err(error) = self.network.send(to, message) {
+            tracing::error!(%error, "a message is too large to send");
+        }
+    }
+
+    fn send_log(&mut self, to: MasterId, known: &VersionVector) {
+        match self.state.log_after(known, LOG_PAGE_BYTES_MAX) {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => self.send(to, &Message::Changes { changes, contents: Vec::new() }),
+            Err(error) => tracing::error!(%error, "the log could not be read"),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        log_event(&event);
+        if self.events.receiver_count() > 0 {
+            let label = |master| MasterLabel::new(master, self.name_of(master));
+            let body = EventBody::from_core(event, label);
+            // Nobody may be listening any more.
+            let _ = self.events.send(EventReport { time_ms: unix_ms(), body });
+        }
+    }
+
+    /// Saves the document when at least `changes` came since the last time.
+    fn save_snapshot(&mut self, changes: u64) {
+        if self.changes_since_snapshot < changes {
+            return;
+        }
+        self.changes_since_snapshot = 0;
+        let saved = self
+            .state
+            .log_position()
+            .and_then(|position| self.state.store_snapshot(&self.engine.replica().save(), position));
+        if let Err(error) = saved {
+            tracing::warn!(%error, "the document could not be saved; the next start takes longer");
+        }
+    }
+}
+
+fn content_request(wanted: Wanted) -> ContentRequest {
+    ContentRequest {
+        hash: wanted.hash,
+        size: wanted.size,
+        providers: wanted.providers,
+        old_version: wanted.old_version,
+    }
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::LocalChange { paths, acts } => {
+            let first = paths.first().map(ToString::to_string).unwrap_or_default();
+            tracing::debug!(acts, first, "changed here");
+        }
+        Event::RemoteChange { master, changes } => {
+            tracing::debug!(%master, changes, "changed elsewhere");
+        }
+        Event::Applied { path } => tracing::trace!(%path, "applied"),
+        Event::ConflictOpened { path, kind } => tracing::warn!(%path, ?kind, "conflict"),
+        Event::ConflictClosed { path } => tracing::info!(%path, "conflict closed"),
+        Event::Connected { .. } | Event::Disconnected { .. } => {}
+        Event::ProblemAppeared(problem) => {
+            tracing::warn!(path = %problem.path, reason = %problem.reason, "problem");
+        }
+        Event::ProblemSolved { path } => tracing::info!(%path, "problem solved"),
+        Event::Refused { master, reason } => tracing::warn!(%master, %reason, "refused"),
+    }
+}
