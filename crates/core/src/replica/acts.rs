@@ -18,25 +18,15 @@ use crate::values::{
 };
 use crate::vocabulary::{Kind, NodeId, Stamp};
 
-/// Writes all acts into the draft, and says what each of them wrote.
-pub(super) fn perform(tree: &Tree, draft: &mut Draft<'_>, acts: &Acts) -> Vec<Performed> {
-    let mut scribe = Scribe {
-        tree,
-        draft,
-        acts,
-        created: BTreeMap::new(),
-        settled: BTreeSet::new(),
-        settled_directories: BTreeSet::new(),
-        chains: BTreeMap::new(),
-    };
-    let performed = (0u32..).zip(&acts.acts).map(|(index, act)| scribe.act(NewNode(index), act));
-    performed.collect()
-}
+/// How large a change gets before the rest of a batch goes into the next one, in bytes: well below
+/// what a message holds.
+const CHANGE_BYTES_TARGET: usize = 1 << 20;
 
-struct Scribe<'a, 'd> {
-    tree: &'a Tree,
-    draft: &'a mut Draft<'d>,
-    acts: &'a Acts,
+/// What acts of one batch have done so far; a large batch becomes several changes.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// What each act wrote.
+    pub(super) performed: Vec<Performed>,
     /// Nodes made by acts of this batch.
     created: BTreeMap<NewNode, NodeId>,
     /// Directories whose effective place this batch has written down or changed.
@@ -45,6 +35,25 @@ struct Scribe<'a, 'd> {
     settled_directories: BTreeSet<DirectoryIndex>,
     /// What a delete in a directory has to name, by directory.
     chains: BTreeMap<DirectoryIndex, (Vec<NodeId>, Vec<Stamp>)>,
+}
+
+/// Writes the acts that are still to be performed into the draft, as many as one change may hold.
+pub(super) fn perform(tree: &Tree, draft: &mut Draft<'_>, acts: &Acts, progress: &mut Progress) {
+    let mut scribe = Scribe { tree, draft, acts, progress };
+    while let Some(act) = acts.acts.get(scribe.progress.performed.len())
+        && scribe.draft.size_estimate() < CHANGE_BYTES_TARGET
+    {
+        let index = u32::try_from(scribe.progress.performed.len()).expect("a batch fits in memory");
+        let performed = scribe.act(NewNode(index), act);
+        scribe.progress.performed.push(performed);
+    }
+}
+
+struct Scribe<'a, 'd> {
+    tree: &'a Tree,
+    draft: &'a mut Draft<'d>,
+    acts: &'a Acts,
+    progress: &'a mut Progress,
 }
 
 impl Scribe<'_, '_> {
@@ -61,7 +70,7 @@ impl Scribe<'_, '_> {
                     xattrs: xattrs.clone(),
                 };
                 let (node, stamp) = self.draft.birth(birth);
-                self.created.insert(index, node);
+                self.progress.created.insert(index, node);
                 Performed { written: SmallVec::from_elem((node, stamp), 1), ..Default::default() }
             }
             Act::Edit { directory, entry, content, inherits } => {
@@ -105,7 +114,7 @@ impl Scribe<'_, '_> {
             DirectoryRef::Root => NodeId::ROOT,
             DirectoryRef::Seen(nodes) => nodes[0].node,
             DirectoryRef::Created(new) => {
-                *self.created.get(new).expect("a directory is created before it is used")
+                *self.progress.created.get(new).expect("a directory is created before it is used")
             }
         }
     }
@@ -114,7 +123,7 @@ impl Scribe<'_, '_> {
     fn settle_chain(&mut self, directory: DirectoryIndex) {
         let mut next = Some(directory);
         while let Some(index) = next {
-            if !self.settled_directories.insert(index) {
+            if !self.progress.settled_directories.insert(index) {
                 return;
             }
             let seen = &self.acts.directories[index.0 as usize];
@@ -129,54 +138,45 @@ impl Scribe<'_, '_> {
 
     /// Writes down the repair that holds a directory where it is, if one does.
     fn settle(&mut self, directory: NodeId) {
-        if self.settled.contains(&directory) {
+        if self.progress.settled.contains(&directory) {
             return;
         }
         if self.tree.is_fallen(directory) {
             // All of them: one that stays may stand only because of another that fell.
-            for fallen in self.tree.fallen() {
-                self.pin(fallen);
+            let fallen: Vec<NodeId> = self.tree.fallen().collect();
+            for directory in fallen {
+                self.pin(directory);
             }
         } else if self.tree.is_held(directory) {
             self.pin(directory);
         }
         if self.tree.is_held(directory) {
-            self.draft.register(
-                directory,
-                Kind::Directory,
-                Register::Deleted,
-                Value::Deleted(None),
-            );
+            self.draft.register(directory, Register::Deleted, Value::Deleted(None));
         }
     }
 
     fn pin(&mut self, directory: NodeId) {
-        if self.settled.insert(directory)
-            && let Some(place) = self.tree.effective_place(directory)
+        if self.progress.settled.insert(directory)
+            && let Some((_, place)) = self.tree.place(directory)
         {
-            let value = Value::Place(place);
-            self.draft.register(directory, Kind::Directory, Register::Place, value);
+            self.draft.register(directory, Register::Place, Value::Place(place));
         }
-    }
-
-    fn kind(&self, node: NodeId) -> Option<Kind> {
-        self.tree.kind(node)
     }
 
     /// A new content for the node that stands (R7, R9).
     fn rewrite(&mut self, entry: &SeenNodes, body: Body, inherits: &[NodeId]) -> Performed {
         let edited = &entry[0];
         let seen_stamp = edited.contents.iter().max().copied();
-        let current = self.tree.contents(edited.node);
+        let current = self.tree.content_values(edited.node);
         let seen_body = current
             .iter()
-            .find(|value| Some(value.stamp) == seen_stamp)
-            .map(|value| value.value.body.clone());
+            .find(|(stamp, _)| Some(*stamp) == seen_stamp)
+            .map(|(_, content)| content.body.clone());
         let mut carried: Vec<Carried> = Vec::new();
-        for value in &current {
-            carried.extend(value.value.carried.iter().cloned());
-            if Some(value.stamp) != seen_stamp {
-                carried.push(Carried { stamp: value.stamp, body: value.value.body.clone() });
+        for (stamp, content) in &current {
+            carried.extend(content.carried.iter().cloned());
+            if Some(*stamp) != seen_stamp {
+                carried.push(Carried { stamp: *stamp, body: content.body.clone() });
             }
         }
         for &source in inherits {
@@ -188,9 +188,8 @@ impl Scribe<'_, '_> {
         carried.retain(|version| !ended(&version.body));
         carried.sort();
         carried.dedup_by(|a, b| a.body.same_bytes(&b.body));
-        let kind = body.kind();
         let content = Value::Content(Content { body, carried });
-        let stamp = self.draft.register(edited.node, kind, Register::Content, content);
+        let stamp = self.draft.register(edited.node, Register::Content, content);
         let absorbed = match seen_body {
             Some(seen_body) => self.absorb_equals(&entry[1..], &seen_body),
             None => SmallVec::new(),
@@ -202,9 +201,9 @@ impl Scribe<'_, '_> {
     fn versions_at(&self, node: NodeId) -> Vec<Carried> {
         let mut versions = Vec::new();
         for member in self.tree.members_of_entry(node) {
-            for value in self.tree.contents(member) {
-                versions.push(Carried { stamp: value.stamp, body: value.value.body });
-                versions.extend(value.value.carried);
+            for (stamp, content) in self.tree.content_values(member) {
+                versions.push(Carried { stamp, body: content.body });
+                versions.extend(content.carried);
             }
         }
         versions
@@ -215,10 +214,9 @@ impl Scribe<'_, '_> {
         let mut absorbed = SmallVec::new();
         for seen in hidden {
             let contents = self.tree.contents(seen.node);
-            let equal = !contents.is_empty()
-                && contents.iter().all(|value| {
-                    value.value.body.same_bytes(standing) && value.value.carried.is_empty()
-                });
+            let equal = contents.is_some_and(|contents| {
+                contents.body.same_bytes(standing) && contents.open.is_empty()
+            });
             if equal {
                 let above = self.tree.above(seen.node);
                 self.delete(seen, above, Vec::new());
@@ -232,13 +230,13 @@ impl Scribe<'_, '_> {
     fn relocate(&mut self, entry: &SeenNodes, place: &Place) -> Performed {
         let mut written = SmallVec::new();
         for seen in entry {
-            let Some(kind) = self.kind(seen.node) else { continue };
+            let Some(kind) = self.tree.kind(seen.node) else { continue };
             let value = Value::Place(place.clone());
-            let stamp = self.draft.register(seen.node, kind, Register::Place, value);
-            self.settled.insert(seen.node);
+            let stamp = self.draft.register(seen.node, Register::Place, value);
+            self.progress.settled.insert(seen.node);
             written.push((seen.node, stamp));
             if self.tree.is_held(seen.node) {
-                self.draft.register(seen.node, kind, Register::Deleted, Value::Deleted(None));
+                self.draft.register(seen.node, Register::Deleted, Value::Deleted(None));
             }
             if kind == Kind::Directory {
                 for repaired in self.tree.repaired_below(seen.node) {
@@ -261,18 +259,18 @@ impl Scribe<'_, '_> {
     }
 
     fn delete(&mut self, seen: &Seen, above: Vec<NodeId>, unseen: Vec<Stamp>) -> Option<Stamp> {
-        let kind = self.kind(seen.node)?;
+        self.tree.kind(seen.node)?;
         let observed = seen.places.iter().chain(&seen.contents).copied().collect();
         let deletion = Deletion { observed, above, unseen };
         let value = Value::Deleted(Some(deletion));
-        Some(self.draft.register(seen.node, kind, Register::Deleted, value))
+        Some(self.draft.register(seen.node, Register::Deleted, value))
     }
 
     /// The directories that the user saw above an entry of `directory`, innermost first, and those of
     /// their places that the user had not seen. Of united directories only those that `node` is in.
     fn chain(&mut self, directory: DirectoryIndex, node: NodeId) -> (Vec<NodeId>, Vec<Stamp>) {
         let united = self.has_united(directory);
-        if !united && let Some(chain) = self.chains.get(&directory) {
+        if !united && let Some(chain) = self.progress.chains.get(&directory) {
             return chain.clone();
         }
         let ancestors: BTreeSet<NodeId> =
@@ -285,14 +283,15 @@ impl Scribe<'_, '_> {
                 let inside = nodes.iter().any(|seen| ancestors.contains(&seen.node));
                 for seen in nodes.iter().filter(|seen| !inside || ancestors.contains(&seen.node)) {
                     above.push(seen.node);
-                    let places = self.tree.places(seen.node);
-                    unseen.extend(places.into_iter().filter(|stamp| !seen.places.contains(stamp)));
+                    let places = self.tree.seen(seen.node).map(|now| now.places);
+                    let merged = places.into_iter().flatten();
+                    unseen.extend(merged.filter(|stamp| !seen.places.contains(stamp)));
                 }
             }
             next = level.parent;
         }
         if !united {
-            self.chains.insert(directory, (above.clone(), unseen.clone()));
+            self.progress.chains.insert(directory, (above.clone(), unseen.clone()));
         }
         (above, unseen)
     }
@@ -319,21 +318,18 @@ impl Scribe<'_, '_> {
     ) -> Performed {
         self.settle_chain(directory);
         let mut written = SmallVec::new();
-        let standing = self.tree.contents(entry[0].node).pop();
+        let standing = self.tree.contents(entry[0].node);
         for (position, seen) in entry.iter().enumerate() {
-            let Some(kind) = self.kind(seen.node) else { continue };
+            let Some(kind) = self.tree.kind(seen.node) else { continue };
             let one = position == 0
-                || match (&standing, self.tree.contents(seen.node).pop()) {
-                    (Some(standing), Some(other)) => {
-                        standing.value.body.same_bytes(&other.value.body)
-                    }
+                || match (&standing, self.tree.contents(seen.node)) {
+                    (Some(standing), Some(other)) => standing.body.same_bytes(&other.body),
                     (None, None) => kind == Kind::Directory,
                     _ => false,
                 };
             if one {
                 self.settle(seen.node);
-                let stamp =
-                    self.draft.register(seen.node, kind, register.clone(), value.clone());
+                let stamp = self.draft.register(seen.node, register.clone(), value.clone());
                 written.push((seen.node, stamp));
             }
         }

@@ -18,14 +18,256 @@ mod past;
 mod register;
 mod resolve;
 mod schema;
-pub mod tree;
+mod tree;
 
 pub use register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Update, Value, Write, Written,
 };
 pub use resolve::ResolveError;
+pub use tree::{Contents, Entries, Tree};
 
-use crate::values::{Acts, ChangeId, Choice, Conflict, Member, Performed, SignedChange, TreeDelta};
+use document::{Altered, Committed, Damaged, Document};
+
+use crate::values::{
+    Acts, ChangeId, Choice, Conflict, Member, Performed, SignedChange, TreeDelta,
+};
 use crate::vocabulary::{ContentHash, MasterId, NodeId, Stamp, TreePath, VersionVector, WriterId};
-use document::{Applied, Document};
-use tree::Tree;
+
+/// Why a replica can't be opened on what was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The snapshot is damaged.
+    #[error("the saved document is damaged")]
+    Snapshot(#[from] Damaged),
+    /// A logged change is damaged, or one before it is missing.
+    #[error("the log of changes is damaged at change {} of writer {}", .0.sequence, .0.writer)]
+    Log(ChangeId),
+}
+
+/// A change of this master's, to be signed, recorded and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalChange {
+    /// Its writer and sequence.
+    pub id: ChangeId,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a local act led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The changes, in order; usually one, none if nothing had to be written.
+    pub changes: Vec<LocalChange>,
+    /// What differs in the tree.
+    pub delta: TreeDelta,
+    /// Whether the member list was written to.
+    pub members_changed: bool,
+}
+
+/// What receiving changes led to.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// Changes that are now part of the replica, in the order in which they are to be recorded.
+    pub applied: Vec<SignedChange>,
+    /// What differs in the tree.
+    pub delta: TreeDelta,
+    /// Whether the member list was written to.
+    pub members_changed: bool,
+    /// What was refused, and why.
+    pub refused: Vec<String>,
+    /// Whether changes wait for others that are missing.
+    pub gap: bool,
+}
+
+/// The replicated tree of one master.
+#[derive(Debug)]
+pub struct Replica {
+    document: Document,
+    tree: Tree,
+    members: std::collections::BTreeMap<MasterId, Member>,
+}
+
+impl Replica {
+    /// The replica of an empty store.
+    #[must_use]
+    pub fn new(writer: WriterId) -> Self {
+        let mut document = Document::new();
+        document.set_writer(writer);
+        Self { document, tree: Tree::new(), members: Default::default() }
+    }
+
+    /// Opens a replica on a snapshot, and the changes that were logged after it, in order.
+    ///
+    /// `writer` is this start's own: fresh and random, never used before.
+    pub fn open(
+        writer: WriterId,
+        snapshot: Option<&[u8]>,
+        log: Vec<SignedChange>,
+    ) -> Result<Self, OpenError> {
+        let mut tree = Tree::new();
+        let mut document = match snapshot {
+            None => Document::new(),
+            Some(bytes) => {
+                let mut updates = Vec::new();
+                let document = Document::load(bytes, &mut |update| updates.push(update))?;
+                let _ = tree.absorb(updates, document.past());
+                document
+            }
+        };
+        let received = document.receive(log);
+        if let Some((change, _)) = received.refused.first() {
+            return Err(OpenError::Log(change.id));
+        }
+        let _ = tree.absorb(received.updates, document.past());
+        document.set_writer(writer);
+        let members = document.members();
+        Ok(Self { document, tree, members })
+    }
+
+    /// The replica without its log and without the changes that wait: what [`Self::open`] takes.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        self.document.save()
+    }
+
+    /// Performs acts of this master's user. Answers what each act wrote, in the order of the acts.
+    pub fn perform(&mut self, acts: &Acts) -> (Local, Vec<Performed>) {
+        let mut progress = acts::Progress::default();
+        let mut local = Local::default();
+        let mut updates = Vec::new();
+        while progress.performed.len() < acts.acts.len() {
+            let mut draft = self.document.begin();
+            acts::perform(&self.tree, &mut draft, acts, &mut progress);
+            let committed = draft.commit();
+            self.note(committed, &mut local, &mut updates);
+        }
+        local.delta = self.tree.absorb(updates, self.document.past());
+        (local, progress.performed)
+    }
+
+    /// Settles the conflicts at a path.
+    pub fn resolve(&mut self, path: &TreePath, choice: &Choice) -> Result<Local, ResolveError> {
+        let mut draft = self.document.begin();
+        resolve::resolve(&self.tree, &mut draft, path, choice)?;
+        let committed = draft.commit();
+        Ok(self.finish(committed))
+    }
+
+    /// Adds a member, or replaces its entry. Nothing is written if the entry is as it was.
+    pub fn set_member(&mut self, member: Member) -> Local {
+        if self.members.get(&member.master) == Some(&member) {
+            return Local::default();
+        }
+        let mut draft = self.document.begin();
+        draft.member(member);
+        let committed = draft.commit();
+        self.finish(committed)
+    }
+
+    fn finish(&mut self, committed: Result<Option<Committed>, gate::Refusal>) -> Local {
+        let (mut local, mut updates) = (Local::default(), Vec::new());
+        self.note(committed, &mut local, &mut updates);
+        local.delta = self.tree.absorb(updates, self.document.past());
+        local
+    }
+
+    fn note(
+        &mut self,
+        committed: Result<Option<Committed>, gate::Refusal>,
+        local: &mut Local,
+        updates: &mut Vec<Update>,
+    ) {
+        let committed = committed.expect("acts and choices write only what the gate admits");
+        let Some(committed) = committed else { return };
+        local.changes.push(LocalChange { id: committed.id, bytes: committed.bytes });
+        updates.extend(committed.updates);
+        if committed.members == Altered::Written {
+            local.members_changed = true;
+            self.members = self.document.members();
+        }
+    }
+
+    /// Takes in changes of others, in any order. Their signatures have been checked.
+    ///
+    /// `founder` needs no entry in the member list to write its own.
+    pub fn receive(&mut self, changes: Vec<SignedChange>, founder: MasterId) -> Merged {
+        let mut merged = Merged::default();
+        let received = self.document.receive(changes);
+        merged.delta = self.tree.absorb(received.updates, self.document.past());
+        if received.members == Altered::Written {
+            merged.members_changed = true;
+            self.members = self.document.members();
+        }
+        let _ = founder;
+        let refused = received.refused.into_iter();
+        merged.refused = refused
+            .map(|(change, refusal)| {
+                format!("change {} of writer {}: {refusal}", change.id.sequence, change.id.writer)
+            })
+            .collect();
+        merged.applied = received.landed;
+        merged.gap = self.document.waiting() > 0 || !received.dropped.is_empty();
+        merged
+    }
+
+    /// The merged tree.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The changes that are part of this replica.
+    #[must_use]
+    pub fn version_vector(&self) -> &VersionVector {
+        self.document.known()
+    }
+
+    /// A hash over the heads: replicas of equal version vectors have equal ones.
+    #[must_use]
+    pub fn heads_hash(&self) -> ContentHash {
+        self.document.heads()
+    }
+
+    /// The open conflicts, by path, with the masters that wrote the versions.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        self.tree.conflicts().into_iter().map(|conflict| self.with_masters(conflict)).collect()
+    }
+
+    /// The open conflicts of the entry that `node` is part of.
+    #[must_use]
+    pub fn conflicts_at(&self, node: NodeId) -> Vec<Conflict> {
+        self.tree.conflicts_at(node).into_iter().map(|conflict| self.with_masters(conflict)).collect()
+    }
+
+    fn with_masters(&self, mut conflict: Conflict) -> Conflict {
+        for version in &mut conflict.versions {
+            version.master = self.master_of(version.stamp);
+        }
+        conflict
+    }
+
+    /// The member whose write has this stamp.
+    #[must_use]
+    pub fn master_of(&self, stamp: Stamp) -> Option<MasterId> {
+        self.members.keys().copied().find(|&master| stamp.writer.belongs_to(master))
+    }
+
+    /// The member list, removed members included.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.members.values().cloned().collect()
+    }
+
+    /// The entry of a member, removed or not.
+    #[must_use]
+    pub fn member(&self, master: MasterId) -> Option<Member> {
+        self.members.get(&master).cloned()
+    }
+
+    /// Whether a master is a member and has not been removed.
+    #[must_use]
+    pub fn is_member(&self, master: MasterId) -> bool {
+        self.members.get(&master).is_some_and(|member| !member.removed)
+    }
+}

@@ -68,43 +68,35 @@ impl Settlement<'_, '_> {
     fn settle_places(&mut self, choice: &Choice) -> bool {
         let mut settled = false;
         for node in self.members.clone() {
-            let current = self.tree.current_places(node);
+            let places = self.tree.seen(node).map(|seen| seen.places).unwrap_or_default();
+            let mut current = self.tree.place_history(node);
+            current.retain(|(stamp, _)| places.contains(stamp));
             let fallen = self.tree.is_fallen(node);
             if current.len() < 2 && !fallen {
                 continue;
             }
             let chosen = match choice {
-                Choice::Keep(stamp) => current.iter().find(|place| place.stamp == *stamp),
-                Choice::KeepStanding | Choice::KeepBoth => None,
+                Choice::Keep(version) => current
+                    .into_iter()
+                    .chain(self.tree.place(node))
+                    .find(|(stamp, _)| stamp == version),
+                Choice::KeepStanding | Choice::KeepBoth => self.tree.place(node),
             };
-            let place = match (chosen, choice) {
-                (Some(chosen), _) => Some(chosen.value.clone()),
-                (None, Choice::Keep(stamp)) => self
-                    .effective_stamp_is(node, *stamp)
-                    .then(|| self.tree.effective_place(node))
-                    .flatten(),
-                (None, _) => self.tree.effective_place(node),
-            };
-            let Some(place) = place else { continue };
-            let Some(kind) = self.tree.kind(node) else { continue };
+            let Some((_, place)) = chosen else { continue };
             if fallen {
-                for other in self.tree.fallen() {
-                    if other != node
-                        && let Some(place) = self.tree.effective_place(other)
-                    {
-                        let value = Value::Place(place);
-                        self.draft.register(other, Kind::Directory, Register::Place, value);
+                // All of them: one that stays may stand only because of another that fell (R15).
+                let others: Vec<NodeId> =
+                    self.tree.fallen().filter(|&other| other != node).collect();
+                for other in others {
+                    if let Some((_, place)) = self.tree.place(other) {
+                        self.draft.register(other, Register::Place, Value::Place(place));
                     }
                 }
             }
-            self.draft.register(node, kind, Register::Place, Value::Place(place));
+            self.draft.register(node, Register::Place, Value::Place(place));
             settled = true;
         }
         settled
-    }
-
-    fn effective_stamp_is(&self, node: NodeId, stamp: Stamp) -> bool {
-        self.tree.effective_place_stamp(node) == Some(stamp)
     }
 
     /// Closes open versions and hidden nodes; says whether there were any.
@@ -117,7 +109,7 @@ impl Settlement<'_, '_> {
             .filter(|&node| node != self.standing)
             .filter(|&node| self.tree.kind(node) != Some(Kind::Directory))
             .collect();
-        let versions = self.tree.open_versions(self.standing);
+        let versions = self.versions(self.standing);
         if hidden.is_empty() && versions.len() < 2 {
             return Ok(false);
         }
@@ -151,46 +143,49 @@ impl Settlement<'_, '_> {
         Ok(true)
     }
 
+    /// What a node holds: what stands in it first, then its open versions. None of a directory.
+    fn versions(&self, node: NodeId) -> Vec<(Stamp, Body)> {
+        let Some(contents) = self.tree.contents(node) else { return Vec::new() };
+        let open = contents.open.into_iter().map(|version| (version.stamp, version.body));
+        std::iter::once((contents.stamp, contents.body)).chain(open).collect()
+    }
+
     /// All versions of the standing node and of the hidden ones.
     fn every_version(&self, hidden: &[NodeId]) -> Vec<(Stamp, Body)> {
-        let mut every = self.tree.open_versions(self.standing);
+        let mut every = self.versions(self.standing);
         for &node in hidden {
-            every.extend(self.tree.open_versions(node));
+            every.extend(self.versions(node));
         }
         every
     }
 
     fn write_standing(&mut self, body: Body) {
-        let kind = body.kind();
         let content = Value::Content(Content { body, carried: Vec::new() });
-        self.draft.register(self.standing, kind, Register::Content, content);
+        self.draft.register(self.standing, Register::Content, content);
     }
 
     /// A hidden node of another kind is to stand: everything else at the entry goes.
     fn keep_hidden(&mut self, stamp: Stamp, body: Body, hidden: &[NodeId]) {
         let keeper = hidden.iter().copied().find(|&node| {
-            self.tree.open_versions(node).iter().any(|(version, _)| *version == stamp)
+            self.versions(node).iter().any(|(version, _)| *version == stamp)
         });
         let Some(keeper) = keeper else { return };
         let others: Vec<NodeId> =
             self.members.iter().copied().filter(|&node| node != keeper).collect();
-        if self.tree.open_versions(keeper).len() > 1 {
-            let kind = body.kind();
+        if self.versions(keeper).len() > 1 {
             let content = Value::Content(Content { body, carried: Vec::new() });
-            self.draft.register(keeper, kind, Register::Content, content);
+            self.draft.register(keeper, Register::Content, content);
         }
         self.delete_all(&others);
     }
 
     /// Hidden nodes move to names of their own; open versions become files of their own.
     fn keep_both(&mut self, hidden: &[NodeId], versions: &[(Stamp, Body)], kind: Kind) {
-        let Some(place) = self.tree.effective_place(self.standing) else { return };
+        let Some((_, place)) = self.tree.place(self.standing) else { return };
         let mut names = FreeNames { tree: self.tree, place: &place, taken: BTreeSet::new() };
         for &node in hidden {
-            let Some(kind) = self.tree.kind(node) else { continue };
-            let name = names.next();
-            let value = Value::Place(Place { parent: place.parent, name });
-            self.draft.register(node, kind, Register::Place, value);
+            let value = Value::Place(Place { parent: place.parent, name: names.next() });
+            self.draft.register(node, Register::Place, value);
         }
         if kind == Kind::Directory || versions.len() < 2 {
             return;
@@ -214,18 +209,11 @@ impl Settlement<'_, '_> {
 
     fn delete_all(&mut self, nodes: &[NodeId]) {
         for &node in nodes {
-            let Some(kind) = self.tree.kind(node) else { continue };
-            let contents = self.tree.contents(node);
-            let observed = self
-                .tree
-                .places(node)
-                .into_iter()
-                .chain(contents.into_iter().map(|value| value.stamp))
-                .collect();
+            let Some(seen) = self.tree.seen(node) else { continue };
+            let observed = seen.places.into_iter().chain(seen.contents).collect();
             let above = self.tree.above(node);
             let deletion = Deletion { observed, above, unseen: Vec::new() };
-            let value = Value::Deleted(Some(deletion));
-            self.draft.register(node, kind, Register::Deleted, value);
+            self.draft.register(node, Register::Deleted, Value::Deleted(Some(deletion)));
         }
     }
 }

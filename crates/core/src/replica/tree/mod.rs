@@ -46,6 +46,8 @@ pub struct Tree {
     unions: Unions,
     /// The directories that stand elsewhere than at their newest place (R2).
     fallen: BTreeSet<Key>,
+    /// The deleted directories that a live child keeps in the tree (R5).
+    held: BTreeSet<Key>,
     conflicts: OpenConflicts,
 }
 
@@ -86,6 +88,7 @@ impl Tree {
             witnesses: Witnesses::default(),
             unions: Unions::default(),
             fallen: BTreeSet::new(),
+            held: BTreeSet::new(),
             conflicts: OpenConflicts::default(),
         }
     }
@@ -100,6 +103,7 @@ impl Tree {
         self.ingest(updates, causality, &mut batch);
         self.settle_directories(&mut batch);
         self.reattach(&mut batch);
+        self.note_held(&batch.touched);
         // An entry names the standing node of its directory: where that changed, all entries did.
         for (key, before) in std::mem::take(&mut batch.regrouped) {
             if self.united(key)[0] != before
@@ -112,6 +116,17 @@ impl Tree {
         TreeDelta {
             nodes: batch.touched.iter().map(|&key| self.id(key)).collect(),
             conflicts_changed: conflicts_changed.into_iter().map(|key| self.id(key)).collect(),
+        }
+    }
+
+    fn note_held(&mut self, touched: &BTreeSet<Key>) {
+        for &key in touched {
+            let node = &self.nodes[key.0 as usize];
+            if node.is_dead && node.is_attached {
+                self.held.insert(key);
+            } else {
+                self.held.remove(&key);
+            }
         }
     }
 

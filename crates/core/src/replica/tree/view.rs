@@ -2,7 +2,7 @@
 
 use super::Tree;
 use super::node::{DirectoryPlace, Key, Keys, Placement};
-use crate::replica::register::{Carried, Place};
+use crate::replica::register::{Carried, Content, Place};
 use crate::values::{Body, EntryView, Seen, TreeView};
 use crate::vocabulary::{Attributes, Kind, Name, NodeId, Stamp, TreePath, Xattrs};
 
@@ -50,6 +50,14 @@ impl Tree {
         self.key(node).is_some_and(|key| self.fallen.contains(&key))
     }
 
+    /// The directories below `directory` that stand there by a repair: fallen back (R2), or deleted and
+    /// kept by a live child (R5).
+    #[must_use]
+    pub fn repaired_below(&self, directory: NodeId) -> Vec<NodeId> {
+        let repaired = self.fallen.union(&self.held).map(|&key| self.id(key));
+        repaired.filter(|&node| self.above(node).contains(&directory)).collect()
+    }
+
     /// Where `node` stands, live or not, and the write that put it there; none of the root.
     #[must_use]
     pub fn place(&self, node: NodeId) -> Option<(Stamp, Place)> {
@@ -79,6 +87,30 @@ impl Tree {
         let body = node.body().filter(|body| body.kind() != Kind::Directory)?;
         let stamp = self.interner.stamp(node.stamp);
         Some(Contents { stamp, body, open: self.open_versions(key) })
+    }
+
+    /// All current values of the node's content register, by rising stamp; none of a directory.
+    #[must_use]
+    pub fn content_values(&self, node: NodeId) -> Vec<(Stamp, Content)> {
+        let Some(key) = self.key(node) else { return Vec::new() };
+        let node = &self.nodes[key.0 as usize];
+        let Some(body) = node.body().filter(|body| body.kind() != Kind::Directory) else {
+            return Vec::new();
+        };
+        match node.several_contents() {
+            [] => {
+                let content = Content { body, carried: Vec::new() };
+                vec![(self.interner.stamp(node.stamp), content)]
+            }
+            several => several
+                .iter()
+                .map(|value| {
+                    let content =
+                        Content { body: value.body.clone(), carried: value.carried.clone() };
+                    (self.interner.stamp(value.stamp), content)
+                })
+                .collect(),
+        }
     }
 
     /// What the node itself holds, with the mtime to be shown, whether it stands, is hidden or is dead.
@@ -146,6 +178,11 @@ impl Tree {
     #[must_use]
     pub fn path(&self, node: NodeId) -> Option<TreePath> {
         self.path_of(self.key(node)?)
+    }
+
+    /// All nodes that were ever born, the root first, dead ones among them.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().map(|node| node.id)
     }
 
     /// All entries, each directory before what it holds, names in order.
