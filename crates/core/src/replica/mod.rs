@@ -192,22 +192,50 @@ impl Replica {
     /// `founder` needs no entry in the member list to write its own.
     pub fn receive(&mut self, changes: Vec<SignedChange>, founder: MasterId) -> Merged {
         let mut merged = Merged::default();
-        let received = self.document.receive(changes);
-        merged.delta = self.tree.absorb(received.updates, self.document.past());
+        let mut updates = Vec::new();
+        let mut run = Vec::new();
+        for change in changes {
+            // A change depends on its author's entry: who is no member by now never becomes one by it.
+            if !self.may_write(change.author, founder) {
+                self.receive_run(std::mem::take(&mut run), &mut merged, &mut updates);
+            }
+            if self.may_write(change.author, founder) {
+                run.push(change);
+            } else {
+                merged.gap = true;
+                merged.refused.push(format!("{} is not a member, or not yet", change.author));
+            }
+        }
+        self.receive_run(run, &mut merged, &mut updates);
+        merged.delta = self.tree.absorb(updates, self.document.past());
+        merged.gap |= self.document.waiting() > 0;
+        merged
+    }
+
+    fn may_write(&self, author: MasterId, founder: MasterId) -> bool {
+        author == founder || self.members.contains_key(&author)
+    }
+
+    fn receive_run(
+        &mut self,
+        run: Vec<SignedChange>,
+        merged: &mut Merged,
+        updates: &mut Vec<Update>,
+    ) {
+        if run.is_empty() {
+            return;
+        }
+        let received = self.document.receive(run);
         if received.members == Altered::Written {
             merged.members_changed = true;
             self.members = self.document.members();
         }
-        let _ = founder;
-        let refused = received.refused.into_iter();
-        merged.refused = refused
-            .map(|(change, refusal)| {
-                format!("change {} of writer {}: {refusal}", change.id.sequence, change.id.writer)
-            })
-            .collect();
-        merged.applied = received.landed;
-        merged.gap = self.document.waiting() > 0 || !received.dropped.is_empty();
-        merged
+        updates.extend(received.updates);
+        merged.applied.extend(received.landed);
+        merged.gap |= !received.dropped.is_empty();
+        merged.refused.extend(received.refused.into_iter().map(|(change, refusal)| {
+            format!("change {} of writer {}: {refusal}", change.id.sequence, change.id.writer)
+        }));
     }
 
     /// The merged tree.

@@ -1,0 +1,385 @@
+//! Answers to the control socket: facts gathered from the engine, and requests passed on to it.
+
+use std::time::Duration;
+
+use pleach_core::engine::{Hint, Input};
+use pleach_core::values::{Body, Choice, Conflict, Member, Version};
+use pleach_core::vocabulary::{MasterId, Stamp, TreePath, VersionVector};
+use tokio::sync::oneshot;
+
+use super::driver::{Driver, unix_ms};
+use crate::control::{
+    Call, ConflictReport, Counts, Fetching, InviteReport, MasterLabel, MasterReport, PathText,
+    Pick, ProblemReport, Refusal, RefusalKind, Reply, Request, StatusReport, VersionKind,
+    VersionReport, WaitReport, WaitingFor, Work,
+};
+
+type Answer = oneshot::Sender<Result<Reply, Refusal>>;
+
+/// How many calls may wait at a time.
+const WAITERS_MAX: usize = 256;
+
+/// Calls of `wait` that have not been answered yet.
+#[derive(Default)]
+pub(super) struct Waiters(Vec<Waiter>);
+
+struct Waiter {
+    reply: Answer,
+    deadline_ms: u64,
+    goal: Goal,
+}
+
+/// What a waiter still waits for.
+enum Goal {
+    /// That so many surveys have been finished: everything that was on the disk when it asked is known.
+    Surveyed(u64),
+    /// That all connected masters have these changes on their disks.
+    Projected(VersionVector),
+}
+
+impl Waiters {
+    pub(super) fn timeout(&self) -> Option<u64> {
+        self.0.iter().map(|waiter| waiter.deadline_ms).min()
+    }
+}
+
+impl Driver {
+    pub(super) fn call(&mut self, call: Call) {
+        let Call { request, reply } = call;
+        let answer = match request {
+            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Request::Wait { timeout_ms } => return self.wait(timeout_ms, reply),
+            Request::Invite { expires_s } => self.invite(expires_s),
+            Request::Conflicts => Ok(Reply::Conflicts(self.conflicts())),
+            Request::Resolve { path, choice } => self.resolve(&path.0, &choice),
+            Request::Masters => Ok(Reply::Masters(self.masters())),
+            Request::RemoveMaster { name } => self.remove_master(&name),
+            Request::Verify => return self.verify(reply),
+            Request::Events => Ok(Reply::Done),
+            Request::Stop => {
+                self.stop_requested.notify_one();
+                Ok(Reply::Done)
+            }
+        };
+        // The client may have gone.
+        let _ = reply.send(answer);
+    }
+
+    fn status(&self) -> StatusReport {
+        let engine = self.engine.status();
+        let (contents, bytes) = engine.fetching;
+        StatusReport {
+            store: self.facts.store_name.clone(),
+            store_id: self.facts.seed.store().to_string(),
+            master: self.label(self.facts.key.master()),
+            listen: self.network.listen_addrs().iter().map(ToString::to_string).collect(),
+            root: self.facts.root.display().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.clock.elapsed_ms(),
+            tree: self.counts(),
+            conflicts: self.engine.replica().tree().conflict_count() as u64,
+            masters: self.masters(),
+            work: Work {
+                scanning: engine.looking,
+                effects_pending: engine.pending,
+                fetching: Fetching { contents, bytes },
+            },
+            problems: self
+                .engine
+                .problems()
+                .chain(self.watch_problems().iter())
+                .cloned()
+                .map(ProblemReport::from)
+                .collect(),
+            frozen: engine.frozen.map(|problem| problem.reason),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (_, entry) in self.engine.base().iter() {
+            match &entry.body {
+                Body::Directory { .. } => counts.directories += 1,
+                Body::File(content) => {
+                    counts.files += 1;
+                    counts.bytes += content.size;
+                }
+                Body::Symlink { .. } => counts.symlinks += 1,
+            }
+        }
+        // The root is no entry of its own tree.
+        counts.directories = counts.directories.saturating_sub(1);
+        counts
+    }
+
+    pub(super) fn label(&self, master: MasterId) -> MasterLabel {
+        MasterLabel::new(master, self.name_of(master))
+    }
+
+    fn masters(&self) -> Vec<MasterReport> {
+        let ours = self.engine.replica().version_vector();
+        let me = self.facts.key.master();
+        let traffic = self.network.traffic();
+        let report = |member: Member| {
+            let this = member.master == me;
+            let peer = self.engine.peers().find(|(master, _)| *master == member.master);
+            let connected = this || peer.is_some();
+            let counted = traffic.iter().find(|(master, _)| *master == member.master);
+            let now = Some(unix_ms());
+            MasterReport {
+                id: member.master.to_string(),
+                name: member.name,
+                this,
+                connected,
+                addresses: member.addresses,
+                behind_changes: if this {
+                    Some(ours.ahead_of(&self.engine.status().projected))
+                } else {
+                    peer.map(|(_, peer)| ours.ahead_of(&peer.projected))
+                },
+                ahead_changes: peer.map(|(_, peer)| peer.known.ahead_of(ours)),
+                last_seen_ms: if connected {
+                    now
+                } else {
+                    self.last_seen.get(&member.master).copied()
+                },
+                bytes_sent: counted.map_or(0, |(_, traffic)| traffic.sent),
+                bytes_received: counted.map_or(0, |(_, traffic)| traffic.received),
+                removed: member.removed,
+            }
+        };
+        self.known_members().into_iter().map(report).collect()
+    }
+
+    /// Has everything on the disk looked at, then waits for the others.
+    fn wait(&mut self, timeout_ms: u64, reply: Answer) {
+        if self.waiters.0.len() >= WAITERS_MAX {
+            let busy = Refusal::new(RefusalKind::Busy, "too many callers wait already");
+            let _ = reply.send(Err(busy));
+            return;
+        }
+        self.input(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+        let goal = Goal::Surveyed(self.engine.surveys_started() + 1);
+        self.input(Input::Flush);
+        let deadline_ms = self.clock.elapsed_ms().saturating_add(timeout_ms);
+        self.waiters.0.push(Waiter { reply, deadline_ms, goal });
+    }
+
+    /// Answers those whose goal is reached, and those whose time is over.
+    pub(super) fn answer_waiters(&mut self) {
+        let now = self.clock.elapsed_ms();
+        for mut waiter in std::mem::take(&mut self.waiters.0) {
+            if let Goal::Surveyed(surveys) = waiter.goal
+                && self.engine.surveys_finished() >= surveys
+            {
+                waiter.goal = Goal::Projected(self.engine.replica().version_vector().clone());
+            }
+            let missing = self.missing(&waiter.goal);
+            let converged = missing.is_empty();
+            if converged || waiter.deadline_ms <= now {
+                let report = WaitReport { converged, waiting_for: missing };
+                // The client may have gone.
+                let _ = waiter.reply.send(Ok(Reply::Wait(report)));
+            } else if !waiter.reply.is_closed() {
+                self.waiters.0.push(waiter);
+            }
+        }
+    }
+
+    fn missing(&self, goal: &Goal) -> Vec<WaitingFor> {
+        let Goal::Projected(goal) = goal else {
+            let reason = Some("the directory is still being looked at".to_owned());
+            let name = self.facts.name.clone();
+            return vec![WaitingFor { name, behind_changes: None, reason }];
+        };
+        let lacking = |projected: &VersionVector| goal.ahead_of(projected);
+        let me = (self.facts.key.master(), self.engine.status().projected);
+        let others = self.engine.peers().map(|(master, peer)| (master, peer.projected.clone()));
+        std::iter::once(me)
+            .chain(others)
+            .filter(|(_, projected)| lacking(projected) > 0)
+            .map(|(master, projected)| WaitingFor {
+                name: self.name_of(master),
+                behind_changes: Some(lacking(&projected)),
+                reason: None,
+            })
+            .collect()
+    }
+
+    fn invite(&mut self, expires_s: u64) -> Result<Reply, Refusal> {
+        let failed = |message: String| Refusal::new(RefusalKind::Failed, message);
+        let addresses = self.advertised();
+        let expires_unix = (unix_ms() / 1000).unsigned_abs().saturating_add(expires_s);
+        let mut invitations = self.network.invitations();
+        let (ticket, invitation) = invitations
+            .issue(&self.facts.seed, self.facts.key.master(), addresses, expires_unix)
+            .map_err(|error| failed(error.to_string()))?;
+        self.record_invitation(&invitation).map_err(|error| failed(error.to_string()))?;
+        self.network.invitation_opened(invitation);
+        let expires_ms = i64::try_from(expires_unix.saturating_mul(1000)).unwrap_or(i64::MAX);
+        Ok(Reply::Invite(InviteReport { ticket: ticket.to_string(), expires_ms }))
+    }
+
+    fn remove_master(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let members = self.engine.replica().members();
+        let fitting: Vec<Member> = members
+            .into_iter()
+            .filter(|member| !member.removed)
+            .filter(|member| {
+                member.name == name
+                    || name.len() >= 4 && member.master.to_string().starts_with(name)
+            })
+            .collect();
+        let member = match &fitting[..] {
+            [member] => member.clone(),
+            [] => {
+                let message = format!("no master is called {name}: `pleach masters` lists them");
+                return Err(Refusal::new(RefusalKind::NotFound, message));
+            }
+            _ => {
+                let message = format!("{name} fits {} masters: name one by its id", fitting.len());
+                return Err(Refusal::new(RefusalKind::Ambiguous, message));
+            }
+        };
+        if member.master == self.facts.key.master() {
+            let message = "a master can't remove itself: run this on another one";
+            return Err(Refusal::new(RefusalKind::Unfit, message));
+        }
+        self.input(Input::RemoveMember(member.master));
+        Ok(Reply::Done)
+    }
+
+    fn conflicts(&self) -> Vec<ConflictReport> {
+        self.engine.replica().conflicts().into_iter().map(|conflict| self.report(conflict)).collect()
+    }
+
+    fn report(&self, conflict: Conflict) -> ConflictReport {
+        let all: Vec<Stamp> = conflict.versions.iter().map(|version| version.stamp).collect();
+        let version = |version: &Version| VersionReport {
+            id: version_id(version.stamp, &all),
+            what: match version.body {
+                Body::Directory { .. } => VersionKind::Directory,
+                Body::File(_) => VersionKind::File,
+                Body::Symlink { .. } => VersionKind::Symlink,
+            },
+            master: version.master.map(|master| self.label(master)),
+            modified_ms: {
+                let mtime = version.body.mtime();
+                mtime.seconds.saturating_mul(1000) + i64::from(mtime.nanos / 1_000_000)
+            },
+            size: match &version.body {
+                Body::File(content) => Some(content.size),
+                _ => None,
+            },
+            hash: match &version.body {
+                Body::File(content) => Some(content.hash.to_string()),
+                _ => None,
+            },
+            target: match &version.body {
+                Body::Symlink { target, .. } => {
+                    Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
+                }
+                _ => None,
+            },
+            stands: version.stands,
+            elsewhere: version.elsewhere.clone().map(PathText),
+        };
+        ConflictReport {
+            kind: conflict.kind,
+            opened_ms: self.engine.conflict_opened_ms(&conflict.path),
+            versions: conflict.versions.iter().map(version).collect(),
+            path: PathText(conflict.path),
+        }
+    }
+
+    fn resolve(&mut self, path: &TreePath, pick: &Pick) -> Result<Reply, Refusal> {
+        let choice = self.choice(path, pick)?;
+        let now = self.clock.now();
+        match self.engine.resolve(now, path, &choice) {
+            Ok(()) => Ok(Reply::Done),
+            Err(error) => {
+                Err(Refusal::new(RefusalKind::NotFound, error.to_string()).at(path.clone()))
+            }
+        }
+    }
+
+    fn choice(&self, path: &TreePath, pick: &Pick) -> Result<Choice, Refusal> {
+        let open: Vec<Conflict> = self
+            .engine
+            .replica()
+            .conflicts()
+            .into_iter()
+            .filter(|conflict| conflict.path == *path)
+            .collect();
+        let refuse = |kind, message: String| Err(Refusal::new(kind, message).at(path.clone()));
+        if open.is_empty() {
+            return refuse(RefusalKind::NotFound, format!("{path} has no open conflict"));
+        }
+        let versions: Vec<&Version> = open.iter().flat_map(|open| &open.versions).collect();
+        let me = self.facts.key.master();
+        let newest = |ours: bool| {
+            let of = versions.iter().filter(|version| (version.master == Some(me)) == ours);
+            of.map(|version| version.stamp).max()
+        };
+        let stamp = match pick {
+            Pick::Both => return Ok(Choice::KeepBoth),
+            Pick::Ours => newest(true),
+            Pick::Theirs => newest(false),
+            Pick::Version(id) => {
+                let all: Vec<Stamp> = versions.iter().map(|version| version.stamp).collect();
+                let mut fitting = all.clone();
+                fitting.retain(|stamp| version_id(*stamp, &[]).starts_with(id.as_str()));
+                fitting.sort();
+                fitting.dedup();
+                if fitting.len() > 1 {
+                    let message = format!("{id} fits {} versions: name more digits", fitting.len());
+                    return refuse(RefusalKind::Ambiguous, message);
+                }
+                fitting.pop()
+            }
+        };
+        match stamp {
+            Some(stamp) => Ok(Choice::Keep(stamp)),
+            None => refuse(
+                RefusalKind::NotFound,
+                format!("{path} has no such version: `pleach conflicts show` lists them"),
+            ),
+        }
+    }
+}
+
+/// The name of a version: hexadecimal digits of a hash over its stamp, as few (but 8) as are unique.
+fn version_id(stamp: Stamp, among: &[Stamp]) -> String {
+    let digits = |stamp: Stamp| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&stamp.writer.0);
+        hasher.update(&stamp.counter.to_le_bytes());
+        hasher.finalize().to_hex().to_string()
+    };
+    let full = digits(stamp);
+    if among.is_empty() {
+        return full;
+    }
+    let unique = |length: usize| {
+        !among.iter().any(|other| *other != stamp && digits(*other)[..length] == full[..length])
+    };
+    let length = (8..full.len()).find(|&length| unique(length)).unwrap_or(full.len());
+    full[..length].to_owned()
+}
+
+/// The longest that a client may ask to wait.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pleach_core::vocabulary::WriterId;
+
+    #[test]
+    fn version_is_named_by_eight_digits_unless_they_are_shared() {
+        let stamp = |counter| Stamp { counter, writer: WriterId([7; 16]) };
+        let id = version_id(stamp(1), &[stamp(1), stamp(2)]);
+        assert_eq!(id.len(), 8);
+        assert!(version_id(stamp(1), &[]).starts_with(&id));
+    }
+}
