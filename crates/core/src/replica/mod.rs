@@ -12,9 +12,7 @@
 mod acts;
 pub mod document;
 pub mod gate;
-#[cfg(test)]
-mod naive;
-mod past;
+pub mod past;
 mod register;
 mod resolve;
 mod schema;
@@ -28,9 +26,7 @@ pub use tree::{Contents, Entries, Tree};
 
 use document::{Altered, Committed, Damaged, Document};
 
-use crate::values::{
-    Acts, ChangeId, Choice, Conflict, Member, Performed, SignedChange, TreeDelta,
-};
+use crate::values::{Acts, ChangeId, Choice, Conflict, Member, Performed, SignedChange, TreeDelta};
 use crate::vocabulary::{ContentHash, MasterId, NodeId, Stamp, TreePath, VersionVector, WriterId};
 
 /// Why a replica can't be opened on what was stored.
@@ -265,7 +261,11 @@ impl Replica {
     /// The open conflicts of the entry that `node` is part of.
     #[must_use]
     pub fn conflicts_at(&self, node: NodeId) -> Vec<Conflict> {
-        self.tree.conflicts_at(node).into_iter().map(|conflict| self.with_masters(conflict)).collect()
+        self.tree
+            .conflicts_at(node)
+            .into_iter()
+            .map(|conflict| self.with_masters(conflict))
+            .collect()
     }
 
     fn with_masters(&self, mut conflict: Conflict) -> Conflict {

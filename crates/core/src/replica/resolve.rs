@@ -166,9 +166,10 @@ impl Settlement<'_, '_> {
 
     /// A hidden node of another kind is to stand: everything else at the entry goes.
     fn keep_hidden(&mut self, stamp: Stamp, body: Body, hidden: &[NodeId]) {
-        let keeper = hidden.iter().copied().find(|&node| {
-            self.versions(node).iter().any(|(version, _)| *version == stamp)
-        });
+        let keeper = hidden
+            .iter()
+            .copied()
+            .find(|&node| self.versions(node).iter().any(|(version, _)| *version == stamp));
         let Some(keeper) = keeper else { return };
         let others: Vec<NodeId> =
             self.members.iter().copied().filter(|&node| node != keeper).collect();
@@ -190,10 +191,8 @@ impl Settlement<'_, '_> {
         if kind == Kind::Directory || versions.len() < 2 {
             return;
         }
-        let mode = self
-            .tree
-            .entry(self.standing)
-            .map_or(Mode::new(0o644), |entry| entry.attributes.mode);
+        let mode =
+            self.tree.entry(self.standing).map_or(Mode::new(0o644), |entry| entry.attributes.mode);
         for (_, body) in &versions[1..] {
             let birth = Birth {
                 place: Place { parent: place.parent, name: names.next() },
@@ -229,8 +228,8 @@ impl FreeNames<'_> {
     fn next(&mut self) -> Name {
         let free = (1u32..).find_map(|number| {
             let name = conflict_name(&self.place.name, number);
-            let free = !self.taken.contains(&name)
-                && self.tree.child(self.place.parent, &name).is_none();
+            let free =
+                !self.taken.contains(&name) && self.tree.child(self.place.parent, &name).is_none();
             free.then_some(name)
         });
         let name = free.expect("there are more numbers than entries");
