@@ -1,7 +1,7 @@
 //! The replicated tree of pleach: a CRDT of files and directories, without disk, network or clock.
 
 pub mod checkout;
-// pub mod engine;
+pub mod engine;
 pub mod replica;
 pub mod snapshot;
 pub mod transfer;

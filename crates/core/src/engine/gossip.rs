@@ -1,22 +1,20 @@
 //! Talking with the other masters: who knows what, and what they lack.
 
 use super::{Engine, Output};
-use crate::replica::LocalChange;
-use crate::values::{Contents, Event, Message, Record, SignedChange, Version};
-use crate::vocabulary::{ContentHash, MasterId};
+use crate::replica::{Local, LocalChange};
+use crate::values::{Body, Contents, Event, Message, Record, SignedChange, Version};
+use crate::vocabulary::{ContentHash, MasterId, VersionVector};
 
 /// How many bytes of contents travel with a change.
 const CONTENTS_BYTES_MAX: usize = 256 << 10;
+/// From here on a change is taken for part of a larger answer.
+const BULK_BYTES_MIN: usize = 256 << 10;
 
 impl Engine {
-    /// A change of this master: recorded, and told to all.
-    pub(super) fn publish(&mut self, local: LocalChange, contents: Contents) {
-        let LocalChange { id, bytes, delta } = local;
-        let signature = self.identity.signer.sign(&bytes);
-        let change = SignedChange { id, author: self.identity.master, bytes, signature };
-        self.records.push(Record::Change(change.clone()));
+    /// Changes of this master: recorded, and told to all.
+    pub(super) fn publish(&mut self, local: Local, contents: Contents) {
         let mut room = CONTENTS_BYTES_MAX;
-        let contents = contents
+        let mut contents: Contents = contents
             .into_iter()
             .take_while(|(_, bytes)| {
                 let fits = bytes.len() <= room;
@@ -24,8 +22,17 @@ impl Engine {
                 fits
             })
             .collect();
-        self.queued.push(Output::Broadcast(Message::Changes { changes: vec![change], contents }));
-        self.tree_changed(delta);
+        for LocalChange { id, bytes } in local.changes {
+            let signature = self.identity.signer.sign(id, &bytes);
+            let change = SignedChange { id, author: self.identity.master, bytes, signature };
+            self.records.push(Record::Change(change.clone()));
+            let contents = std::mem::take(&mut contents);
+            self.queued.push(Output::Broadcast(Message::Changes { changes: vec![change], contents }));
+        }
+        if local.members_changed {
+            self.queued.push(Output::Members(self.replica.members()));
+        }
+        self.tree_changed(local.delta);
     }
 
     pub(super) fn peer_came(&mut self, now: u64, master: MasterId) {
@@ -65,7 +72,7 @@ impl Engine {
     fn compare(
         &mut self,
         from: MasterId,
-        known: &crate::vocabulary::VersionVector,
+        known: &VersionVector,
         heads: ContentHash,
     ) {
         let ours = self.replica.version_vector();
@@ -98,6 +105,9 @@ impl Engine {
                 peer.known.advance(change.id.writer, change.id.sequence);
             }
         }
+        // What came in bulk is part of an answer that may have more pages: say how far we are.
+        let bulk = changes.len() > 1
+            || changes.iter().map(|change| change.bytes.len()).sum::<usize>() > BULK_BYTES_MIN;
         let merged = self.replica.receive(changes, self.identity.founder);
         for refusal in merged.refused {
             self.event(Event::Refused { master: from, reason: refusal });
@@ -106,20 +116,21 @@ impl Engine {
             let (master, changes) = (last.author, merged.applied.len() as u64);
             self.event(Event::RemoteChange { master, changes });
         }
-        self.records.extend(merged.applied.into_iter().map(Record::Change));
         if merged.members_changed {
             self.queued.push(Output::Members(self.replica.members()));
         }
-        if merged.gap && self.peers.get(from).is_some() {
-            // Something before these changes is missing: what is known tells the sender what.
+        let more = merged.gap || bulk && !merged.applied.is_empty();
+        if more && self.peers.get(from).is_some() {
+            // What is known tells the sender what is missing.
             self.send_have(from);
         }
+        self.records.extend(merged.applied.into_iter().map(Record::Change));
         self.tree_changed(merged.delta);
     }
 
     /// An open conflict's version is kept on every master, on the disk or among the versions (R9).
     pub(super) fn retain_version(&mut self, version: &Version) {
-        let crate::values::Body::File(content) = &version.body else { return };
+        let Body::File(content) = &version.body else { return };
         let hash = content.hash;
         if version.stands || content.size == 0 || self.retained.contains(&hash) {
             return;
@@ -128,7 +139,7 @@ impl Engine {
             let bytes = self.transfer.inline(&hash).map(<[u8]>::to_vec);
             self.retained.insert(hash);
             self.queued.push(Output::Retain { hash, bytes });
-        } else if self.base.by_hash(&hash).next().is_none() {
+        } else if self.base.by_hash(hash).next().is_none() {
             self.transfer.want_retained(hash, content.size);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::snapshot::Scope;
 use crate::values::{
-    Choice, Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record,
+    Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record,
 };
 use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
 
@@ -50,8 +50,10 @@ pub enum Input {
     SetMember(Member),
     /// Remove a member for good.
     RemoveMember(MasterId),
-    /// Settle the conflicts at a path.
-    Resolve(TreePath, Choice),
+    /// Something of, or for, this master was dropped on the way: compare what is known.
+    Resync(MasterId),
+    /// The bytes of this file are not what the store holds, though nobody wrote to it: these are.
+    Rotten(TreePath, ContentHash),
     /// The root is not what it was: nothing is looked at or written until it is back.
     RootLost(Problem),
     /// The root is back; everything is looked at.
@@ -95,6 +97,13 @@ pub enum Output {
     Apply(Vec<Effect>),
     /// Fetch contents; each is answered by [`Input::Fetched`] or [`Input::FetchFailed`].
     Fetch(Vec<Wanted>),
+    /// Keep a content among the versions: it is in the staging area, or right here.
+    Retain {
+        /// Its hash.
+        hash: ContentHash,
+        /// Its bytes, if they are not staged.
+        bytes: Option<Vec<u8>>,
+    },
     /// Contents that nobody wants any longer: stop fetching them.
     StopFetching(Vec<ContentHash>),
     /// The list of members changed: admit and dial these.

@@ -34,7 +34,7 @@ use crate::replica::{OpenError as ReplicaError, Replica, ResolveError};
 use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
 use crate::values::{
-    Base, BaseId, BaseRowError, Choice, Event, Member, Problem, Record, Signature, SignedChange,
+    Base, BaseError, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature, SignedChange,
     TreeDelta,
 };
 use crate::vocabulary::{
@@ -43,8 +43,8 @@ use crate::vocabulary::{
 
 /// Signs this master's changes. A pure function of the key and the bytes.
 pub trait Signer: Send {
-    /// The signature over the store's id and a change's bytes.
-    fn sign(&self, bytes: &[u8]) -> Signature;
+    /// The signature over the store's id, the change's own, and its bytes.
+    fn sign(&self, id: ChangeId, bytes: &[u8]) -> Signature;
 }
 
 /// Who this engine is.
@@ -87,7 +87,7 @@ pub enum OpenError {
     Replica(#[from] ReplicaError),
     /// The stored base is damaged.
     #[error("the stored base can't be read")]
-    Base(#[from] BaseRowError),
+    Base(#[from] BaseError),
 }
 
 /// Whose turn the disk has.
@@ -126,19 +126,27 @@ pub struct Engine {
     turn: Turn,
     /// Nodes whose entry may differ from the base.
     touched: BTreeSet<NodeId>,
-    /// Contents that came with a look and are worth sending along, until the acts are performed.
+    /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
-    /// Hashes that were computed of big files outside of a look.
+    /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
     /// What was last told to the others.
     announced: VersionVector,
     projected: VersionVector,
-    conflict_paths: BTreeMap<NodeId, TreePath>,
+    /// Where conflicts are open, and since when by the wall clock.
+    conflicts: BTreeMap<NodeId, (TreePath, i64)>,
     frozen: Option<Problem>,
+    /// Whether everything has been put on the agenda once.
     started: bool,
     /// Whether the last turn of the disk was a look: looks and effects take turns.
     looked_last: bool,
-    /// Whether someone waits for all that is on the disk to be looked at.
+    /// The scopes of the survey under way, or the last one.
+    surveyed: Vec<Scope>,
+    surveys_started: u64,
+    surveys_finished: u64,
+    /// How often in a row a node's effect found something else than expected.
+    differed: BTreeMap<NodeId, u32>,
+    unix_ms: i64,
     records: Vec<Record>,
     queued: Vec<Output>,
     outputs: VecDeque<Output>,
@@ -165,10 +173,15 @@ impl Engine {
             disturbed,
             announced: VersionVector::new(),
             projected: VersionVector::new(),
-            conflict_paths: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             frozen: None,
             started: false,
             looked_last: false,
+            surveyed: Vec::new(),
+            surveys_started: 0,
+            surveys_finished: 0,
+            differed: BTreeMap::new(),
+            unix_ms: 0,
             records: Vec::new(),
             queued: Vec::new(),
             outputs: VecDeque::new(),
@@ -178,6 +191,7 @@ impl Engine {
     /// Takes one input in. What follows from it is in the queue afterwards.
     pub fn handle(&mut self, now: Moment, input: Input) {
         let ms = now.monotonic_ms;
+        self.unix_ms = now.unix_ms;
         match input {
             Input::Hints(hints) => self.hints(ms, hints),
             Input::Flush => self.agenda.flush(ms),
@@ -190,6 +204,8 @@ impl Engine {
             Input::Received(from, message) => self.received(from, message),
             Input::SetMember(member) => self.set_member(member),
             Input::RemoveMember(master) => self.remove_member(master),
+            Input::Resync(master) => self.send_have(master),
+            Input::Rotten(path, actual) => self.rotten(&path, actual),
             Input::RootLost(problem) => self.freeze(problem),
             Input::RootBack => self.thaw(),
             Input::Tick => {}
@@ -205,10 +221,8 @@ impl Engine {
         path: &TreePath,
         choice: &Choice,
     ) -> Result<(), ResolveError> {
-        let resolved = self.replica.resolve(path, choice);
-        if let Some(local) = resolved? {
-            self.publish(local, Vec::new());
-        }
+        let local = self.replica.resolve(path, choice)?;
+        self.publish(local, Vec::new());
         self.advance(now.monotonic_ms);
         self.seal();
         Ok(())
@@ -263,9 +277,30 @@ impl Engine {
     /// A file of this disk that holds a content, as it was last seen.
     #[must_use]
     pub fn find_content(&self, hash: &ContentHash) -> Option<(TreePath, Fingerprint)> {
-        let id = self.base.by_hash(hash).next()?;
+        let id = self.base.by_hash(*hash).next()?;
         let entry = self.base.entry(id)?;
         Some((self.base.path(id)?, entry.fingerprint))
+    }
+
+    /// How many surveys of the disk have begun. One that begins after a change on the disk, over all that
+    /// is to be looked at, knows of the change once it is finished.
+    #[must_use]
+    pub fn surveys_started(&self) -> u64 {
+        self.surveys_started
+    }
+
+    /// How many surveys of the disk have been finished.
+    #[must_use]
+    pub fn surveys_finished(&self) -> u64 {
+        self.surveys_finished
+    }
+
+    /// Since when this run has known of the conflict at `path`, by the wall clock.
+    #[must_use]
+    pub fn conflict_opened_ms(&self, path: &TreePath) -> Option<i64> {
+        let node = self.replica.tree().lookup(path)?;
+        let members = self.replica.tree().members_of_entry(node);
+        members.iter().find_map(|node| self.conflicts.get(node)).map(|&(_, since)| since)
     }
 
     /// What is going on.
@@ -393,12 +428,14 @@ impl Engine {
                 for version in open.iter().flat_map(|conflict| &conflict.versions) {
                     self.retain_version(version);
                 }
-                if self.conflict_paths.insert(node, path.clone()).is_none() {
+                let since = self.conflicts.get(&node).map(|&(_, since)| since);
+                let opened = (path.clone(), since.unwrap_or(self.unix_ms));
+                if self.conflicts.insert(node, opened).is_none() {
                     self.event(Event::ConflictOpened { path, kind });
                 }
             }
             None => {
-                if let Some(path) = self.conflict_paths.remove(&node) {
+                if let Some((path, _)) = self.conflicts.remove(&node) {
                     self.event(Event::ConflictClosed { path });
                 }
             }
@@ -418,14 +455,23 @@ impl Engine {
     }
 
     fn set_member(&mut self, member: Member) {
-        if let Some(local) = self.replica.set_member(member) {
-            self.publish(local, Vec::new());
-            self.queued.push(Output::Members(self.replica.members()));
-        }
+        let local = self.replica.set_member(member);
+        self.publish(local, Vec::new());
     }
 
     fn remove_member(&mut self, master: MasterId) {
         let Some(member) = self.replica.member(master) else { return };
         self.set_member(Member { removed: true, ..member });
+    }
+
+    /// The base learns what the file really holds; the tree's content is put in its place.
+    fn rotten(&mut self, path: &TreePath, actual: ContentHash) {
+        let Some(id) = self.base.find(path) else { return };
+        self.base.update(id, |entry| {
+            if let Body::File(content) = &mut entry.body {
+                content.hash = actual;
+            }
+        });
+        self.touched.extend(self.base.entry(id).and_then(|entry| entry.standing()));
     }
 }

@@ -55,9 +55,17 @@ impl Problems {
         Some(Event::ProblemSolved { path: entry.problem.path })
     }
 
-    /// Problems of looking at `path`, or at an entry of it, are gone unless noted again.
-    pub(super) fn looked_at(&mut self, path: &TreePath) -> Vec<Event> {
-        self.solved(&Blocked::Path(path.clone())).into_iter().collect()
+    /// Problems of looking at paths that `is_fine` says could be looked at are gone.
+    pub(super) fn looked_at(&mut self, is_fine: impl Fn(&TreePath) -> bool) -> Vec<Event> {
+        let mut solved = Vec::new();
+        self.open.retain(|blocked, _| match blocked {
+            Blocked::Path(path) if is_fine(path) => {
+                solved.push(Event::ProblemSolved { path: path.clone() });
+                false
+            }
+            _ => true,
+        });
+        solved
     }
 
     /// What is worth another try now.

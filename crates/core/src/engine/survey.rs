@@ -1,8 +1,10 @@
 //! Surveys: looking at the disk, and what was found becoming a change.
 
+use std::collections::BTreeSet;
+
 use super::{Blocked, Engine, Output, Turn};
-use crate::snapshot::Survey;
-use crate::values::{Act, Acts, Contents, Event, Looked};
+use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
+use crate::values::{Act, Event, Looked, Performed};
 use crate::vocabulary::TreePath;
 
 /// How many paths an event names.
@@ -11,7 +13,9 @@ const EVENT_PATHS_MAX: usize = 64;
 impl Engine {
     pub(super) fn start_survey(&mut self, now: u64) {
         let scopes = self.agenda.take_due(now);
-        let survey = Box::new(Survey::new(scopes));
+        self.surveys_started += 1;
+        self.surveyed.clone_from(&scopes);
+        let survey = Box::new(Survey::new(scopes, &self.base));
         self.continue_survey(now, survey);
     }
 
@@ -40,43 +44,92 @@ impl Engine {
     }
 
     fn finish_survey(&mut self, now: u64, survey: Survey) {
-        let snapshot = survey.finish(&self.base, self.replica.tree(), &self.disturbed);
-        for path in &snapshot.looked {
-            let events = self.problems.looked_at(path);
-            self.queued.extend(events.into_iter().map(Output::Event));
+        self.surveys_finished += 1;
+        // Whether special bits count will be a setting of the store.
+        let rules =
+            SnapshotRules { special_bits: SpecialBits::Drop, disturbed: &self.disturbed };
+        let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
+        self.note_problems(now, &snapshot);
+        for path in &snapshot.reread {
+            let Some((directory, name)) = path.split_last() else { continue };
+            let delay = self.agenda.unsettled_delay(now, path);
+            self.agenda.again(now, Scope::Name(directory, name.clone()), delay);
         }
+        let mut paths = self.removed_paths(&snapshot);
+        let (local, performed) = self.replica.perform(&snapshot.acts);
+        snapshot.settle(&mut self.base, &performed);
+        self.touched.extend(&snapshot.adopted);
+        if snapshot.acts.is_empty() {
+            return;
+        }
+        let acts = snapshot.acts.acts.len() as u64;
+        self.note_published(now, &snapshot, &performed, &mut paths);
+        self.event(Event::LocalChange { paths, acts });
+        self.publish(local, std::mem::take(&mut snapshot.contents));
+    }
+
+    /// Notes what could not be looked at; what could be is no problem any more.
+    fn note_problems(&mut self, now: u64, snapshot: &Snapshot) {
+        let again: BTreeSet<&TreePath> =
+            snapshot.problems.iter().map(|problem| &problem.path).collect();
+        let surveyed = &self.surveyed;
+        let solved = self.problems.looked_at(|path| {
+            !again.contains(path) && surveyed.iter().any(|scope| covers(scope, path))
+        });
+        self.queued.extend(solved.into_iter().map(Output::Event));
         for problem in &snapshot.problems {
             let blocked = Blocked::Path(problem.path.clone());
             if let Some(event) = self.problems.note(now, blocked, problem.clone()) {
                 self.event(event);
             }
         }
-        for scope in &snapshot.reread {
-            let delay = self.agenda.unsettled_delay(now, scope.path());
-            self.agenda.again(now, scope.clone(), delay);
-        }
-        for path in &snapshot.edited {
-            self.agenda.published(now, path);
-        }
-        let paths = event_paths(&snapshot.acts, &snapshot.paths);
-        let count = snapshot.acts.acts.len() as u64;
-        let performed = match self.replica.perform(&snapshot.acts) {
-            Some((local, performed)) => {
-                self.event(Event::LocalChange { paths, acts: count });
-                let contents: Contents = snapshot.contents.clone();
-                self.publish(local, contents);
-                performed
+    }
+
+    /// Paths of what the acts remove, while the base still has them.
+    fn removed_paths(&self, snapshot: &Snapshot) -> Vec<TreePath> {
+        let acts = snapshot.acts.acts.iter();
+        let removed = acts.filter_map(|act| match act {
+            Act::Remove { entry, .. } => self.base.path(self.base.by_node(entry[0].node)?),
+            _ => None,
+        });
+        removed.take(EVENT_PATHS_MAX).collect()
+    }
+
+    /// Counts edits towards the heat of their files, and adds the paths of what is not removed.
+    fn note_published(
+        &mut self,
+        now: u64,
+        snapshot: &Snapshot,
+        performed: &[Performed],
+        paths: &mut Vec<TreePath>,
+    ) {
+        for (act, done) in snapshot.acts.acts.iter().zip(performed) {
+            let edit = matches!(act, Act::Edit { .. });
+            let named = !matches!(act, Act::Remove { .. } | Act::Touch { .. });
+            if !edit && (!named || paths.len() >= EVENT_PATHS_MAX) {
+                continue;
             }
-            None => Vec::new(),
-        };
-        let adopted = snapshot.settle(&mut self.base, &performed);
-        self.touched.extend(adopted);
+            let node = done.written.first().map(|&(node, _)| node);
+            let id = node.and_then(|node| self.base.by_node(node));
+            let Some(path) = id.and_then(|id| self.base.path(id)) else { continue };
+            if edit {
+                self.agenda.published(now, &path);
+            }
+            if paths.len() < EVENT_PATHS_MAX {
+                paths.push(path);
+            }
+        }
     }
 }
 
-fn event_paths(acts: &Acts, paths: &[TreePath]) -> Vec<TreePath> {
-    debug_assert_eq!(acts.acts.len(), paths.len(), "each act has its path");
-    let is_touch = |act: &Act| matches!(act, Act::Touch { .. });
-    let named = acts.acts.iter().zip(paths).filter(|(act, _)| !is_touch(act));
-    named.map(|(_, path)| path.clone()).take(EVENT_PATHS_MAX).collect()
+fn covers(scope: &Scope, path: &TreePath) -> bool {
+    match scope {
+        Scope::Name(directory, name) => {
+            path.split_last().is_some_and(|(above, last)| above == *directory && last == name)
+        }
+        Scope::Directory(directory) => {
+            path == directory || path.split_last().is_some_and(|(above, _)| above == *directory)
+        }
+        Scope::Subtree(directory) => path.starts_with(directory),
+    }
 }
