@@ -147,6 +147,7 @@ impl Engine {
     pub(super) fn fetched(&mut self, hash: ContentHash) {
         let arrival = self.transfer.arrived(hash);
         self.touched.extend(&arrival.nodes);
+        self.touched.append(&mut self.stalled);
         if arrival.retain {
             self.retained.insert(hash);
             self.queued.push(Output::Retain { hash, bytes: None });
@@ -182,10 +183,11 @@ impl Engine {
 
     /// Tells the others what is on this disk, when that has grown and nothing is in between.
     pub(super) fn announce_projected(&mut self) {
-        if !self.touched.is_empty() || !matches!(self.turn, super::Turn::Idle) {
+        if !matches!(self.turn, super::Turn::Idle) {
             return;
         }
-        if self.transfer.outstanding().0 == 0 {
+        let waiting = self.touched.len() + self.stalled.len();
+        if waiting == 0 && self.transfer.outstanding().0 == 0 {
             self.projected = self.replica.version_vector().clone();
         }
         if self.projected != self.announced {

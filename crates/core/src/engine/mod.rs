@@ -126,6 +126,8 @@ pub struct Engine {
     turn: Turn,
     /// Nodes whose entry may differ from the base.
     touched: BTreeSet<NodeId>,
+    /// Nodes that wait for something else to happen first.
+    stalled: BTreeSet<NodeId>,
     /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
     /// Directories whose mtime our own effects have changed and not yet set right.
@@ -169,6 +171,7 @@ impl Engine {
             problems: Problems::default(),
             turn: Turn::Idle,
             touched,
+            stalled: BTreeSet::new(),
             retained: stored.retained,
             disturbed,
             announced: VersionVector::new(),
@@ -312,7 +315,7 @@ impl Engine {
         };
         EngineStatus {
             looking: matches!(self.turn, Turn::Looking(_)) || !self.agenda.is_empty(),
-            pending: self.touched.len() as u64 + applying,
+            pending: (self.touched.len() + self.stalled.len()) as u64 + applying,
             fetching: self.transfer.outstanding(),
             projected: self.projected.clone(),
             frozen: self.frozen.clone(),
@@ -400,7 +403,7 @@ impl Engine {
                 self.start_survey(now);
             } else if !self.touched.is_empty() {
                 self.looked_last = false;
-                self.start_plan(now);
+                self.start_plan();
             } else {
                 break;
             }
@@ -415,6 +418,7 @@ impl Engine {
     fn tree_changed(&mut self, delta: TreeDelta) {
         let changed: Vec<NodeId> = delta.conflicts_changed.iter().copied().collect();
         self.touched.extend(delta.nodes);
+        self.touched.append(&mut self.stalled);
         for node in changed {
             self.conflict_changed(node);
         }

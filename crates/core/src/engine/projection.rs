@@ -1,47 +1,48 @@
 //! Projection: what the merged tree has and the disk has not, step by step.
 
-use std::collections::BTreeSet;
-
 use super::{Blocked, Engine, Output, Turn};
-use crate::checkout::{self, Availability, Plan};
+use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
-use crate::values::{Event, Location, Outcome, Problem, ProblemKind, Record};
+use crate::values::{Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
-/// How many effects make one batch: enough to share one sync, few enough to let a look in between.
-const EFFECTS_MAX: usize = 2_048;
+/// How many entries make one batch: enough to share one sync, few enough to let a look in between.
+const LIMITS: Limits = Limits { entries_max: 2_048 };
 /// After so many attempts in a row that found something else than a look did, a node waits.
 const DIFFERS_MAX: u32 = 4;
 
 impl Engine {
-    pub(super) fn start_plan(&mut self, now: u64) {
+    pub(super) fn start_plan(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         let have = |hash: &ContentHash| self.availability(hash);
-        let plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, EFFECTS_MAX);
-        for update in &plan.absorbed {
-            update.apply(&mut self.base);
-        }
-        for &node in &touched {
-            self.transfer.unwant_unless(node, plan.wanted.iter().any(|want| want.node == node));
+        let mut plan =
+            checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
+        plan.absorb(&mut self.base);
+        for &node in touched.difference(&plan.deferred) {
+            self.transfer.unwant(node);
+            // Whatever kept it is no longer so, unless it is found again.
+            let solved = self.problems.solved(&Blocked::Node(node));
+            self.queued.extend(solved.map(Output::Event));
         }
         for want in &plan.wanted {
-            self.transfer.want(want.node, want.hash, want.size, want.old_version.clone());
+            self.transfer.want(want.node, want.hash, want.size, want.resembles.clone());
         }
-        self.touched.extend(&plan.deferred);
-        if plan.effects.is_empty() {
+        if plan.is_empty() {
+            // Nothing this disk can do brings those further: something else has to happen first.
+            self.stalled.append(&mut plan.deferred);
             if self.touched.is_empty() {
                 self.transfer.clear_inline();
             }
             return;
         }
-        for id in plan.disturbed_directories() {
+        self.touched.append(&mut plan.deferred);
+        for id in plan.disturbed() {
             self.disturbed.insert(id);
             self.records.push(Record::Intent { id: id.0, row: Some(Vec::new()) });
         }
         let effects = plan.effects.iter().map(|planned| planned.effect.clone()).collect();
         self.queued.push(Output::Apply(effects));
         self.turn = Turn::Applying(Box::new(plan));
-        let _ = now;
     }
 
     fn availability(&self, hash: &ContentHash) -> Availability {
@@ -57,19 +58,78 @@ impl Engine {
     }
 
     pub(super) fn applied(&mut self, now: u64, outcomes: Vec<Outcome>) {
-        let plan = match std::mem::replace(&mut self.turn, Turn::Idle) {
+        let mut plan = match std::mem::replace(&mut self.turn, Turn::Idle) {
             Turn::Applying(plan) => *plan,
             other => {
                 self.turn = other;
                 return;
             }
         };
-        for (index, outcome) in outcomes.into_iter().enumerate().take(plan.effects.len()) {
-            self.effect_done(now, &plan, index, outcome);
-        }
-        for id in plan.disturbed_directories() {
+        for id in plan.disturbed() {
             self.disturbed.remove(&id);
             self.records.push(Record::Intent { id: id.0, row: None });
         }
+        for (index, outcome) in outcomes.into_iter().enumerate().take(plan.effects.len()) {
+            self.effect_ended(now, &mut plan, index, outcome);
+        }
+        self.touched.append(&mut self.stalled);
     }
+
+    fn effect_ended(&mut self, now: u64, plan: &mut Plan, index: usize, outcome: Outcome) {
+        let done = matches!(outcome, Outcome::Done { .. });
+        if done {
+            self.keep_in_mind(&plan.effects[index].effect);
+        }
+        let Completion { retry, look, problem } = plan.complete(&mut self.base, index, outcome);
+        let effect = &plan.effects[index].effect;
+        let Some(&node) = retry.first() else {
+            for node in &plan.effects[index].nodes {
+                self.differed.remove(node);
+            }
+            if let (true, Location::Tree(path), false) = (done, effect.target(), is_minor(effect)) {
+                let path = path.clone();
+                self.event(Event::Applied { path });
+            }
+            return;
+        };
+        if let Some(problem) = problem {
+            self.blocked(now, node, problem);
+            return;
+        }
+        let attempts = self.differed.entry(node).or_default();
+        *attempts += 1;
+        if *attempts > DIFFERS_MAX {
+            self.differed.remove(&node);
+            let path = look.clone().unwrap_or_else(TreePath::root);
+            let reason = "what is there keeps changing while it is being replaced".to_owned();
+            self.blocked(now, node, Problem { kind: ProblemKind::NeverSettles, path, reason });
+        } else {
+            self.touched.extend(retry);
+        }
+        if let Some(path) = look {
+            let scope = match path.split_last() {
+                Some((directory, name)) => Scope::Name(directory, name.clone()),
+                None => Scope::Directory(path),
+            };
+            self.agenda.again(now, scope, 0);
+        }
+    }
+
+    fn blocked(&mut self, now: u64, node: NodeId, problem: Problem) {
+        if let Some(event) = self.problems.note(now, Blocked::Node(node), problem) {
+            self.event(event);
+        }
+    }
+
+    /// What an effect that was done used up.
+    fn keep_in_mind(&mut self, effect: &Effect) {
+        if let Effect::PutFile { content, source: PutSource::Staged, .. } = effect {
+            self.transfer.consumed(&content.hash);
+        }
+    }
+}
+
+/// Not worth an event of its own.
+fn is_minor(effect: &Effect) -> bool {
+    matches!(effect, Effect::SetAttributes { .. })
 }

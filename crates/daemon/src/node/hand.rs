@@ -1,0 +1,141 @@
+//! The hand: the one thread that touches the user's tree, one chore after the other.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use pleach_core::engine::{Hint, Input};
+use pleach_core::values::{Effect, Location, Look, Looked, Outcome, Problem, ProblemKind};
+use pleach_core::vocabulary::{ContentHash, TreePath};
+
+use super::driver::{Chore, Job};
+use crate::disk::{Disk, Watcher};
+
+/// How long after the last chore what was put off is done.
+const IDLE: Duration = Duration::from_secs(2);
+/// How often a lost root is looked for.
+const LOST_ROOT_INTERVAL: Duration = Duration::from_secs(1);
+/// How many bytes of kept versions are hashed at a time when idle.
+const SETTLE_BYTES: u64 = 64 << 20;
+
+pub(super) struct Hand {
+    pub(super) disk: Disk,
+    pub(super) watcher: Watcher,
+    pub(super) chores: Receiver<Chore>,
+    pub(super) jobs: SyncSender<Job>,
+}
+
+/// What is left to do when there is nothing else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leisure {
+    Nothing,
+    Settle,
+    FindRoot,
+}
+
+impl Hand {
+    /// Works until the driver is gone.
+    pub(super) fn run(mut self) {
+        let mut leisure = Leisure::Settle;
+        let mut rules = self.disk.ignore_generation();
+        loop {
+            let chore = match leisure {
+                Leisure::Nothing => {
+                    self.chores.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                }
+                Leisure::Settle => self.chores.recv_timeout(IDLE),
+                Leisure::FindRoot => self.chores.recv_timeout(LOST_ROOT_INTERVAL),
+            };
+            match chore {
+                Ok(chore) => {
+                    self.work(chore);
+                    if leisure == Leisure::Nothing {
+                        leisure = Leisure::Settle;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => leisure = self.at_leisure(leisure),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Err(lost) = self.disk.root().still_there() {
+                if leisure != Leisure::FindRoot {
+                    leisure = Leisure::FindRoot;
+                    self.tell(Input::RootLost(Problem {
+                        kind: ProblemKind::RootLost,
+                        path: TreePath::root(),
+                        reason: lost.to_string(),
+                    }));
+                }
+            } else if leisure == Leisure::FindRoot {
+                leisure = Leisure::Settle;
+                self.tell(Input::RootBack);
+            }
+            if self.disk.ignore_generation() != rules {
+                rules = self.disk.ignore_generation();
+                self.tell(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+            }
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        // The driver may have stopped.
+        let _ = self.jobs.send(Job::Input(input));
+    }
+
+    fn work(&mut self, chore: Chore) {
+        match chore {
+            Chore::Look(look) => {
+                let looked = self.look(&look);
+                self.tell(Input::Looked(looked));
+            }
+            Chore::Apply(effects) => {
+                let outcomes = self.apply(&effects);
+                self.tell(Input::Applied(outcomes));
+            }
+            Chore::Retain(hash, bytes) => self.retain(hash, bytes.as_deref()),
+        }
+    }
+
+    /// Watch, then list: what comes after the listing is an event.
+    fn look(&mut self, look: &Look) -> Looked {
+        for list in look.lists.iter().filter(|list| list.only.is_none()) {
+            self.watcher.watch(&list.path);
+        }
+        self.disk.look(look)
+    }
+
+    fn apply(&mut self, effects: &[Effect]) -> Vec<Outcome> {
+        let outcomes = self.disk.apply(effects);
+        for (effect, outcome) in effects.iter().zip(&outcomes) {
+            if !matches!(outcome, Outcome::Done { .. }) {
+                continue;
+            }
+            match effect {
+                Effect::MakeDirectory { at: Location::Tree(path), .. } => self.watcher.watch(path),
+                Effect::RemoveDirectory { at: Location::Tree(path), .. } => {
+                    self.watcher.unwatch(path);
+                }
+                _ => {}
+            }
+        }
+        outcomes
+    }
+
+    fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) {
+        if let Err(error) = self.disk.retain(hash, bytes) {
+            tracing::error!(%error, %hash, "a conflict's version could not be kept");
+        }
+    }
+
+    fn at_leisure(&mut self, leisure: Leisure) -> Leisure {
+        if leisure != Leisure::Settle {
+            return leisure;
+        }
+        match self.disk.versions().settle(SETTLE_BYTES) {
+            Ok(0) => Leisure::Nothing,
+            Ok(_) => Leisure::Settle,
+            Err(error) => {
+                tracing::warn!(%error, "kept versions could not be settled");
+                Leisure::Nothing
+            }
+        }
+    }
+}
