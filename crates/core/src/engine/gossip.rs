@@ -27,7 +27,8 @@ impl Engine {
             let change = SignedChange { id, author: self.identity.master, bytes, signature };
             self.records.push(Record::Change(change.clone()));
             let contents = std::mem::take(&mut contents);
-            self.queued.push(Output::Broadcast(Message::Changes { changes: vec![change], contents }));
+            self.queued
+                .push(Output::Broadcast(Message::Changes { changes: vec![change], contents }));
         }
         if local.members_changed {
             self.queued.push(Output::Members(self.replica.members()));
@@ -69,12 +70,7 @@ impl Engine {
         }
     }
 
-    fn compare(
-        &mut self,
-        from: MasterId,
-        known: &VersionVector,
-        heads: ContentHash,
-    ) {
+    fn compare(&mut self, from: MasterId, known: &VersionVector, heads: ContentHash) {
         let ours = self.replica.version_vector();
         let (ahead, behind) = (!known.covers(ours), !ours.covers(known));
         let equal = !ahead && !behind;

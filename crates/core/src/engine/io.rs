@@ -1,9 +1,6 @@
 //! What goes into the engine and what comes out: the whole contract with its driver.
 
-use crate::snapshot::Scope;
-use crate::values::{
-    Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record,
-};
+use crate::values::{Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record};
 use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
 
 /// What the watcher saw: a hint, never a truth. The engine decides when to look.

@@ -34,8 +34,8 @@ use crate::replica::{OpenError as ReplicaError, Replica, ResolveError};
 use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
 use crate::values::{
-    Base, BaseError, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature, SignedChange,
-    TreeDelta,
+    Base, BaseError, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature,
+    SignedChange, TreeDelta,
 };
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, Moment, NodeId, StoreId, TreePath, VersionVector, WriterId,
@@ -338,12 +338,14 @@ impl Engine {
     fn hints(&mut self, now: u64, hints: Vec<Hint>) {
         for hint in hints {
             let base = &self.base;
-            self.agenda.note(now, hint, |path| match base.find(path).and_then(|id| base.entry(id)) {
-                None => Known::Unknown,
-                Some(entry) if entry.body.kind() == crate::vocabulary::Kind::Directory => {
-                    Known::Directory
+            self.agenda.note(now, hint, |path| {
+                match base.find(path).and_then(|id| base.entry(id)) {
+                    None => Known::Unknown,
+                    Some(entry) if entry.body.kind() == crate::vocabulary::Kind::Directory => {
+                        Known::Directory
+                    }
+                    Some(_) => Known::Other,
                 }
-                Some(_) => Known::Other,
             });
         }
     }

@@ -87,11 +87,6 @@ impl Problems {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.open.values().map(|entry| &entry.problem)
     }
-
-    /// Whether a node is listed as one that can't be projected.
-    pub(super) fn blocks(&self, node: NodeId) -> bool {
-        self.open.contains_key(&Blocked::Node(node))
-    }
 }
 
 fn is_retried(kind: ProblemKind) -> bool {

@@ -15,8 +15,7 @@ impl Engine {
     pub(super) fn start_plan(&mut self) {
         let touched = std::mem::take(&mut self.touched);
         let have = |hash: &ContentHash| self.availability(hash);
-        let mut plan =
-            checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
+        let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
         plan.absorb(&mut self.base);
         for &node in touched.difference(&plan.deferred) {
             self.transfer.unwant(node);

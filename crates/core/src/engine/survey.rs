@@ -46,8 +46,7 @@ impl Engine {
     fn finish_survey(&mut self, now: u64, survey: Survey) {
         self.surveys_finished += 1;
         // Whether special bits count will be a setting of the store.
-        let rules =
-            SnapshotRules { special_bits: SpecialBits::Drop, disturbed: &self.disturbed };
+        let rules = SnapshotRules { special_bits: SpecialBits::Drop, disturbed: &self.disturbed };
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
         self.note_problems(now, &snapshot);
         for path in &snapshot.reread {
