@@ -64,12 +64,11 @@ impl Agenda {
     pub(super) fn note(&mut self, now: u64, hint: Hint, known: impl Fn(&TreePath) -> Known) {
         match hint {
             Hint::Written(path) => {
-                if known(&path) == Known::Unknown {
-                    self.settle_new(now, path, Hold::Loose);
-                } else {
-                    let delay = self.heat_delay(&path, now);
-                    self.hurry(now, path, delay);
-                }
+                let delay = match known(&path) {
+                    Known::Unknown => SETTLE_NEW_MS,
+                    Known::Directory | Known::Other => self.heat_delay(&path, now),
+                };
+                self.hurry(now, path, delay);
             }
             Hint::Created(path) => self.settle_new(now, path, Hold::Loose),
             Hint::Removed(path) => self.settle_new(now, path, Hold::Held),
