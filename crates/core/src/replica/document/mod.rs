@@ -10,11 +10,13 @@
 //! Deliberately not here: the bytes of changes (the driver's log has them), signatures, membership.
 
 mod draft;
+#[cfg(test)]
+mod histories;
 mod nodes;
 mod orphans;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use automerge::{Automerge, ChangeHash, ReadDoc};
 use std::collections::{BTreeMap, BTreeSet};

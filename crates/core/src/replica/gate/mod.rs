@@ -25,6 +25,9 @@ use super::schema;
 use crate::values::{ChangeId, SignedChange};
 use crate::vocabulary::VersionVector;
 
+#[cfg(test)]
+mod tests;
+
 pub use fuzzing::{Fuzzed, fuzz_bytes, fuzz_seeds};
 pub(super) use operations::{Operation, Payload};
 
