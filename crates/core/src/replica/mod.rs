@@ -12,6 +12,8 @@
 mod acts;
 pub mod document;
 pub mod gate;
+#[cfg(test)]
+pub(crate) mod naive;
 pub mod past;
 mod register;
 mod resolve;

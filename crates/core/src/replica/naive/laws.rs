@@ -1,0 +1,385 @@
+//! Random histories: a port of `run` of `semantics_model.py`, with the laws it must obey.
+//!
+//! 1. Derived change by change, in any order and batching, is the same as from scratch, conflicts too.
+//! 2. R1, asserted by the evaluator.
+//! 3. No bytes are lost that nobody knowingly ended.
+//! 4. R15: an act on a settled store does what it does to a plain directory.
+//! 5. What an absorption says it touched is all that differs.
+//!
+//! `PLEACH_HISTORIES=100000 cargo test --release histories` plays that many.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::history::{self, Deed, Master, assert_as_from_scratch};
+use super::{Picture, history::updates};
+use crate::replica::tree::Tree;
+use crate::values::{Body, Conflict, ConflictKind, EntryView, TreeDelta};
+use crate::vocabulary::{Kind, Name, NodeId, Stamp, TreePath};
+
+/// Where choices come from: a seed, or a list that proptest can shrink.
+#[derive(Debug)]
+enum Dice {
+    Seed(u64),
+    Listed(std::vec::IntoIter<u32>),
+}
+
+impl Dice {
+    /// A number below `limit`; 0 once the list is used up.
+    fn below(&mut self, limit: usize) -> usize {
+        let number = match self {
+            // SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
+            Self::Seed(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            }
+            Self::Listed(list) => u64::from(list.next().unwrap_or(0)),
+        };
+        (number % limit as u64) as usize
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        (!of.is_empty()).then(|| &of[self.below(of.len())])
+    }
+}
+
+/// What a history is played for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Play {
+    /// As the model: all bytes are new ones, so that none can be lost unnoticed, and R15 holds.
+    Model,
+    /// All kinds of writes, equal bytes, links, deletes that had not seen what was merged.
+    Wild,
+}
+
+struct Player {
+    dice: Dice,
+    play: Play,
+    tokens: u32,
+    made: BTreeSet<Body>,
+    ended: BTreeSet<Body>,
+    log: Vec<String>,
+}
+
+/// A plain directory: what a path holds; directories all hold the same.
+type Plain = BTreeMap<TreePath, Body>;
+
+fn plain(picture: &Picture) -> Plain {
+    let body = |body: &Body| body.with_mtime(Default::default());
+    picture.entries.iter().map(|(path, view)| (path.clone(), body(&view.body))).collect()
+}
+
+fn plain_deed(mut tree: Plain, deed: &Deed) -> Plain {
+    match deed {
+        Deed::Create(path, body) | Deed::Edit(path, body) => {
+            tree.insert(path.clone(), body.with_mtime(Default::default()));
+        }
+        Deed::Remove(path) => tree.retain(|other, _| !other.starts_with(path)),
+        Deed::Move(from, to) => {
+            let moved = |path: TreePath| match path.starts_with(from) {
+                true => TreePath::new(
+                    [to.names(), &path.names()[from.names().len()..]].concat(),
+                ),
+                false => path,
+            };
+            tree = tree.into_iter().map(|(path, body)| (moved(path), body)).collect();
+        }
+        Deed::MoveOver(from, to) => {
+            let body = tree.remove(from).unwrap();
+            tree.insert(to.clone(), body);
+        }
+        _ => {}
+    }
+    tree
+}
+
+impl Player {
+    fn new(dice: Dice, play: Play) -> Self {
+        let (made, ended) = (BTreeSet::new(), BTreeSet::new());
+        Self { dice, play, tokens: 0, made, ended, log: vec![] }
+    }
+
+    fn token(&mut self) -> Body {
+        self.tokens += 1;
+        if self.play == Play::Model {
+            return history::file(self.tokens, 0);
+        }
+        history::file(self.dice.below(4) as u32, self.dice.below(3) as i64)
+    }
+
+    fn choose(&mut self, tree: &Plain) -> Option<Deed> {
+        let mut directories = vec![TreePath::root()];
+        let holds = |kind| tree.iter().filter(move |(_, body)| body.kind() == kind);
+        directories.extend(holds(Kind::Directory).map(|(path, _)| path.clone()));
+        let files: Vec<TreePath> = holds(Kind::File).map(|(path, _)| path.clone()).collect();
+        let links: Vec<TreePath> = holds(Kind::Symlink).map(|(path, _)| path.clone()).collect();
+        let all: Vec<TreePath> = tree.keys().cloned().collect();
+        let shallow = directories.iter().filter(|path| path.names().len() < 4);
+        let names = ["a", "b", "c"].map(|name| Name::try_from(name).unwrap());
+        let paths = shallow.flat_map(|path| names.iter().map(|name| path.join(name)));
+        let free: Vec<TreePath> = paths.filter(|path| !tree.contains_key(path)).collect();
+        if self.play == Play::Wild && self.dice.chance(30) {
+            return self.choose_wild(&all, &links, &free);
+        }
+        let kind = self.dice.below(100);
+        if kind < 25 && !free.is_empty() {
+            let body = self.token();
+            return self.dice.pick(&free).map(|path| Deed::Create(path.clone(), body));
+        }
+        if kind < 40 && !free.is_empty() {
+            let path = self.dice.pick(&free);
+            return path.map(|path| Deed::Create(path.clone(), history::directory()));
+        }
+        if kind < 55 && !files.is_empty() {
+            let body = self.token();
+            return self.dice.pick(&files).map(|path| Deed::Edit(path.clone(), body));
+        }
+        if kind < 68 && !all.is_empty() {
+            return self.dice.pick(&all).cloned().map(Deed::Remove);
+        }
+        if kind < 92 && !all.is_empty() && !free.is_empty() {
+            let (from, to) = (self.dice.pick(&all)?.clone(), self.dice.pick(&free)?.clone());
+            if !to.starts_with(&from) {
+                return Some(Deed::Move(from, to));
+            }
+        }
+        let (from, to) = (self.dice.pick(&files)?.clone(), self.dice.pick(&files)?.clone());
+        (from != to).then_some(Deed::MoveOver(from, to))
+    }
+
+    fn choose_wild(
+        &mut self,
+        all: &[TreePath],
+        links: &[TreePath],
+        free: &[TreePath],
+    ) -> Option<Deed> {
+        let kind = self.dice.below(8);
+        let token = self.dice.below(4) as u32;
+        Some(match kind {
+            0 => Deed::Create(self.dice.pick(free)?.clone(), history::link(token)),
+            1 => Deed::Edit(self.dice.pick(links)?.clone(), history::link(token)),
+            2 => Deed::Chmod(self.dice.pick(all)?.clone(), token),
+            3 => Deed::Chown(self.dice.pick(all)?.clone(), token),
+            4 => Deed::Touch(self.dice.pick(all)?.clone(), i64::from(token)),
+            5 => {
+                let value = (token > 0).then_some(token as u8);
+                Deed::SetXattr(self.dice.pick(all)?.clone(), value)
+            }
+            _ => Deed::Close(self.dice.pick(all)?.clone()),
+        })
+    }
+
+    fn perform(&mut self, master: &mut Master, deed: &Deed) {
+        self.log.push(format!("{:02x} {deed:?}", master.writer.0[0]));
+        if let Deed::Create(_, body) | Deed::Edit(_, body) = deed
+            && body.kind() != Kind::Directory
+        {
+            self.made.insert(body.with_mtime(Default::default()));
+        }
+        let mut unseen = vec![];
+        if self.play == Play::Wild && self.dice.chance(5) {
+            unseen = self.some_merged_places(master);
+        }
+        let before = (self.play == Play::Wild).then(|| (master.picture(), by_node(&master.tree)));
+        let ended = master.perform(deed, unseen);
+        self.ended.extend(ended.iter().map(|body| body.with_mtime(Default::default())));
+        if let Some((picture, conflicts)) = before {
+            assert_delta_tells_all(&picture, &conflicts, master);
+        }
+    }
+
+    /// Stamps of moves that a delete shall claim not to have seen.
+    fn some_merged_places(&mut self, master: &Master) -> Vec<Stamp> {
+        let mut stamps = vec![];
+        for (_, view) in master.tree.entries() {
+            let history = master.tree.place_history(view.standing());
+            if view.body.kind() == Kind::Directory && history.len() > 1 && self.dice.chance(30) {
+                stamps.push(history[0].0);
+            }
+        }
+        stamps
+    }
+
+    /// Takes in what another has, in an order and in batches left to the dice.
+    fn merge(&mut self, master: &mut Master, other: &Master) {
+        loop {
+            let mut ready = master.ready(other);
+            if ready.is_empty() {
+                return;
+            }
+            let mut batch = vec![];
+            let size = 1 + self.dice.below(ready.len());
+            for _ in 0..size {
+                batch.push(ready.swap_remove(self.dice.below(ready.len())));
+            }
+            let before = (self.play == Play::Wild).then(|| (master.picture(), by_node(&master.tree)));
+            master.take(batch);
+            if let Some((picture, conflicts)) = before {
+                assert_delta_tells_all(&picture, &conflicts, master);
+            }
+        }
+    }
+
+    fn settle(&mut self, masters: &mut [Master]) -> Picture {
+        for receiver in 0..masters.len() {
+            for sender in 0..masters.len() {
+                let from = masters[sender].clone();
+                self.merge(&mut masters[receiver], &from);
+            }
+        }
+        for receiver in 0..masters.len() - 1 {
+            let from = masters[masters.len() - 1].clone();
+            self.merge(&mut masters[receiver], &from);
+        }
+        self.log.push("settled".to_owned());
+        let picture = assert_as_from_scratch(&masters[0]);
+        for master in &masters[1..] {
+            assert_eq!(master.changes.len(), masters[0].changes.len());
+            assert_eq!(master.picture(), picture, "two masters differ");
+        }
+        assert_eq!(all_at_once(&masters[0]), picture, "in one batch");
+        picture
+    }
+
+    fn assert_nothing_lost(&self, picture: &Picture) {
+        let mut present: BTreeSet<Body> = plain(picture).into_values().collect();
+        for conflict in &picture.conflicts {
+            if matches!(conflict.kind, ConflictKind::Edited | ConflictKind::SameName) {
+                let bodies = conflict.versions.iter().map(|version| &version.body);
+                present.extend(bodies.map(|body| body.with_mtime(Default::default())));
+            }
+        }
+        for body in &self.made {
+            assert!(self.ended.contains(body) || present.contains(body), "lost {body:?}");
+        }
+    }
+
+    fn run(&mut self, masters: usize) {
+        let mut masters: Vec<Master> = (1..=masters as u8).map(Master::new).collect();
+        for _ in 0..2 + self.dice.below(4) {
+            for _ in 0..2 + self.dice.below(13) {
+                let here = self.dice.below(masters.len());
+                if self.dice.chance(15) {
+                    let from = masters[self.dice.below(masters.len())].clone();
+                    self.merge(&mut masters[here], &from);
+                }
+                let tree = plain(&masters[here].picture());
+                if let Some(deed) = self.choose(&tree) {
+                    self.perform(&mut masters[here], &deed);
+                }
+            }
+            let picture = self.settle(&mut masters);
+            if self.play == Play::Model {
+                self.assert_nothing_lost(&picture);
+                self.act_on_settled_store(&mut masters);
+            }
+        }
+    }
+
+    /// R15.
+    fn act_on_settled_store(&mut self, masters: &mut [Master]) {
+        for _ in 0..self.dice.below(5) {
+            let here = self.dice.below(masters.len());
+            let before = plain(&masters[here].picture());
+            let Some(deed) = self.choose(&before) else { continue };
+            self.perform(&mut masters[here], &deed);
+            let after = plain(&masters[here].picture());
+            assert_eq!(after, plain_deed(before, &deed), "R15: {deed:?}");
+            let from = masters[here].clone();
+            for master in masters.iter_mut() {
+                master.merge(&from);
+            }
+        }
+    }
+}
+
+/// The tree of a master's changes, absorbed in one batch.
+fn all_at_once(master: &Master) -> Picture {
+    let all: Vec<_> = master.changes.values().cloned().collect();
+    let mut tree = Tree::new();
+    let updates = updates(&master.changes, &all, &tree);
+    let _: TreeDelta = tree.absorb(updates, &master.changes);
+    history::picture(&tree)
+}
+
+/// Conflicts by node and kind, without what a renamed directory changes in them.
+type ByNode = BTreeMap<(NodeId, ConflictKind), Conflict>;
+
+fn by_node(tree: &Tree) -> ByNode {
+    let conflicts = tree.conflicts().into_iter().map(|mut conflict| {
+        conflict.path = TreePath::root();
+        conflict.versions.iter_mut().for_each(|version| version.elsewhere = None);
+        ((conflict.versions[0].node, conflict.kind), conflict)
+    });
+    conflicts.collect()
+}
+
+/// What the last absorption did not list is as it was.
+fn assert_delta_tells_all(before: &Picture, conflicts: &ByNode, master: &Master) {
+    let entry_of = |picture: &Picture| -> BTreeMap<NodeId, EntryView> {
+        let views = picture.entries.values();
+        views.flat_map(|v| v.nodes.iter().map(|seen| (seen.node, v.clone()))).collect()
+    };
+    let (old, new) = (entry_of(before), entry_of(&master.picture()));
+    for node in old.keys().chain(new.keys()) {
+        let (was, is) = (old.get(node), new.get(node));
+        if was != is {
+            let members = master.tree.members_of_entry(*node);
+            let mut members = members.iter().chain(is.is_none().then_some(node));
+            let is_listed = members.any(|member| master.delta.nodes.contains(member));
+            assert!(is_listed, "{was:?} became {is:?}");
+        }
+    }
+    let now = by_node(&master.tree);
+    for key in conflicts.keys().chain(now.keys()) {
+        if conflicts.get(key) != now.get(key) {
+            let entry = master.tree.members_of_entry(key.0);
+            let standing = entry.first().copied().unwrap_or(key.0);
+            assert!(master.delta.conflicts_changed.contains(&standing), "{key:?}");
+        }
+    }
+}
+
+fn play(seed: u64) {
+    for kind in [Play::Model, Play::Wild] {
+        let mut player = Player::new(Dice::Seed(seed), kind);
+        let masters = 2 + (seed % 3) as usize;
+        let run = std::panic::AssertUnwindSafe(|| player.run(masters));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!("seed {seed}, {masters} masters, {kind:?}:\n{}", player.log.join("\n"));
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn thousands_of_histories_obey_the_laws() {
+    let histories = std::env::var("PLEACH_HISTORIES").ok().and_then(|count| count.parse().ok());
+    let first = std::env::var("PLEACH_FIRST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let first: u64 = first.unwrap_or(0);
+    for seed in first..first + histories.unwrap_or(40) {
+        play(seed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_obeys_the_laws(
+        choices in prop::collection::vec(any::<u32>(), 0..400),
+        masters in 2_usize..=4,
+        is_wild: bool,
+    ) {
+        let play = if is_wild { Play::Wild } else { Play::Model };
+        Player::new(Dice::Listed(choices.into_iter()), play).run(masters);
+    }
+}

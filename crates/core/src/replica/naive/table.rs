@@ -1,0 +1,1 @@
+//! The table of concurrent pairs of SEMANTICS.md, row by row.
