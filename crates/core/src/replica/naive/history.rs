@@ -79,9 +79,9 @@ impl Draft {
     }
 
     fn places(&self, node: NodeId) -> bool {
-        self.writes
-            .iter()
-            .any(|(other, write)| *other == node && matches!(write, Write::Register(_, Register::Place, _)))
+        self.writes.iter().any(|(other, write)| {
+            *other == node && matches!(write, Write::Register(_, Register::Place, _))
+        })
     }
 }
 
@@ -104,7 +104,8 @@ impl Master {
 
     /// What another has and this one has not, and could take in next.
     pub(crate) fn ready(&self, other: &Self) -> Vec<Arc<AbstractChange>> {
-        let unknown = other.changes.values().filter(|change| !self.changes.contains_key(&change.id));
+        let unknown =
+            other.changes.values().filter(|change| !self.changes.contains_key(&change.id));
         unknown.filter(|change| self.known.covers(&change.seen)).cloned().collect()
     }
 

@@ -85,9 +85,7 @@ fn plain_deed(mut tree: Plain, deed: &Deed) -> Plain {
         Deed::Remove(path) => tree.retain(|other, _| !other.starts_with(path)),
         Deed::Move(from, to) => {
             let moved = |path: TreePath| match path.starts_with(from) {
-                true => TreePath::new(
-                    [to.names(), &path.names()[from.names().len()..]].concat(),
-                ),
+                true => TreePath::new([to.names(), &path.names()[from.names().len()..]].concat()),
                 false => path,
             };
             tree = tree.into_iter().map(|(path, body)| (moved(path), body)).collect();
@@ -220,7 +218,8 @@ impl Player {
             for _ in 0..size {
                 batch.push(ready.swap_remove(self.dice.below(ready.len())));
             }
-            let before = (self.play == Play::Wild).then(|| (master.picture(), by_node(&master.tree)));
+            let before =
+                (self.play == Play::Wild).then(|| (master.picture(), by_node(&master.tree)));
             master.take(batch);
             if let Some((picture, conflicts)) = before {
                 assert_delta_tells_all(&picture, &conflicts, master);

@@ -15,12 +15,8 @@ use super::register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Value, Write,
 };
 use super::tree::Contents;
-use crate::values::{
-    Body, ChangeId, Conflict, ConflictKind, EntryView, Seen, SeenNodes, Version,
-};
-use crate::vocabulary::{
-    Attributes, Kind, NodeId, Stamp, TreePath, VersionVector,
-};
+use crate::values::{Body, ChangeId, Conflict, ConflictKind, EntryView, Seen, SeenNodes, Version};
+use crate::vocabulary::{Attributes, Kind, NodeId, Stamp, TreePath, VersionVector};
 
 /// A change: what its author wrote, and what it had seen.
 #[derive(Clone, Debug)]
@@ -372,7 +368,8 @@ impl Naive {
         for (path, nodes) in &self.entries {
             let mut add = |kind, versions: Vec<Version>| {
                 if versions.len() > 1 {
-                    conflicts.push((versions[0].node, Conflict { path: path.clone(), kind, versions }));
+                    conflicts
+                        .push((versions[0].node, Conflict { path: path.clone(), kind, versions }));
                 }
             };
             add(ConflictKind::Edited, self.edited(nodes[0]));
@@ -426,7 +423,7 @@ impl Naive {
                 let contents = self.contents(node);
                 let own = Carried { stamp: contents.stamp, body: self.body(node) };
                 for version in [own].into_iter().chain(contents.open) {
-                    owner.insert(version.stamp, node);
+                    owner.entry(version.stamp).or_insert(node);
                     hidden.push(version);
                 }
             }
@@ -446,14 +443,16 @@ impl Naive {
             let place = Self::place_of(op).1;
             let directory = match place.parent == NodeId::ROOT {
                 true => Some(TreePath::root()),
-                false => self.entries.iter().find(|(_, nodes)| nodes.contains(&place.parent))
+                false => self
+                    .entries
+                    .iter()
+                    .find(|(_, nodes)| nodes.contains(&place.parent))
                     .map(|(path, _)| path.clone()),
             };
             version(op, directory.map(|directory| directory.join(&place.name)))
         });
         [first].into_iter().chain(others).collect()
     }
-
 }
 
 /// Each of other bytes than what stands, each bytes once, with the largest stamp; by falling stamp.

@@ -23,6 +23,8 @@ impl Tree {
             }
         }
         let mut rooted = BTreeSet::new();
+        // Whoever yields need not be one of those that moved.
+        let mut resettled = starts.clone();
         for &start in &starts {
             while let Some(cycle) = self.climb(start, &mut rooted) {
                 let newest = cycle
@@ -30,9 +32,10 @@ impl Tree {
                     .max_by_key(|&key| self.standing_stamp(key))
                     .expect("a cycle has members");
                 self.directory_mut(newest).expect("only directories hold others").position += 1;
+                resettled.insert(newest);
             }
         }
-        for start in starts {
+        for start in resettled {
             let Some(directory) = self.directory(start) else { continue };
             let (place, has_fallen) = (directory.place().cloned(), directory.position > 0);
             let before = self.nodes[start.0 as usize].place.as_ref().map(|place| place.stamp);
