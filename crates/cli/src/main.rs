@@ -1,1 +1,32 @@
-fn main() {}
+//! `pleach`: the command people use. It speaks to a running daemon over its control socket, and holds the
+//! daemon too.
+//!
+//! `arguments` says what can be asked, `commands` has a file for each command, `render` turns facts into
+//! text for people. A command gives facts or a [`Failure`]; only this file prints failures and exits.
+
+mod arguments;
+mod asking;
+mod commands;
+mod failure;
+mod output;
+mod place;
+mod render;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.format());
+    match commands::run(arguments, &output) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprint!("{}", failure.shown(output.style_of_errors()));
+            failure.code.into()
+        }
+    }
+}

@@ -6,7 +6,9 @@ pub mod disk;
 pub mod identity;
 pub mod log;
 pub mod net;
+pub mod offline;
 pub mod state;
+pub mod store;
 pub mod ticket;
 
 pub use libp2p::Multiaddr;

@@ -12,6 +12,8 @@ use super::PathText;
 /// How things are with one master's store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
+    /// Whether a daemon runs: if not, this is what the state has, and no master is connected.
+    pub running: bool,
     /// The store's name.
     pub store: String,
     /// The store's id.

@@ -28,12 +28,14 @@ use schema::{Table, checksum};
 /// The facts kept about store and master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MetaKey {
-    /// 32 bytes: what the store's id and genesis are derived from.
+    /// Postcard: what the store's id is derived from, [`crate::identity::StoreSeed`].
     StoreSeed,
     /// 32 bytes: the store's id.
     StoreId,
     /// UTF-8: what people call the store.
     StoreName,
+    /// 32 bytes: this master's key, to tell a key that was swapped.
+    Master,
     /// UTF-8: what people call this master.
     MasterName,
     /// 32 bytes: the key of the master that founded the store.
@@ -42,7 +44,7 @@ pub enum MetaKey {
     Incarnation,
     /// Milliseconds since 1970, 8 bytes little endian: when this master joined or founded the store.
     Since,
-    /// Opaque: what a joiner was given and needs at its first start (the inviter's addresses).
+    /// Postcard: the members that a joiner was told of, to find them at its first start.
     Introduction,
     /// Opaque: addresses at which the other masters were last reached.
     PeerAddresses,
@@ -56,6 +58,7 @@ impl MetaKey {
             Self::StoreSeed => "store_seed",
             Self::StoreId => "store_id",
             Self::StoreName => "store_name",
+            Self::Master => "master",
             Self::MasterName => "master_name",
             Self::Founder => "founder",
             Self::Incarnation => "incarnation",

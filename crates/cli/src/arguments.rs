@@ -1,0 +1,265 @@
+//! What can be asked of `pleach`: the command line, parsed and checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use pleach_daemon::Multiaddr;
+use pleach_daemon::config::parse_duration;
+use pleach_daemon::control::Pick;
+
+use crate::output::Format;
+
+/// One directory tree, identical on several servers, all of which may write to it.
+#[derive(Debug, Parser)]
+#[command(name = "pleach", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not converged in time (wait), \
+                        4 there are conflicts (conflicts --check)."
+)]
+pub(crate) struct Arguments {
+    /// Print facts as one JSON value.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Act as if started in this directory.
+    #[arg(short = 'C', long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Arguments {
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Init or join if needed, then run in the foreground; prints how others join.
+    Up(Up),
+    /// Make DIR, with what it holds, the first master of a new store.
+    Init(Init),
+    /// Make DIR a master of the ticket's store; DIR may hold files: they merge.
+    Join(Join),
+    /// Run in the foreground; SIGTERM and Ctrl-C stop it cleanly.
+    Daemon(Daemon),
+    /// Print a ticket, on one line, good for one master.
+    Invite(Invite),
+    /// Masters, who is connected, how far behind each is, work in hand, problems.
+    Status(Store),
+    /// Return once every connected master has on its disk what this one had when asked.
+    Wait(Wait),
+    /// The open conflicts, a line each; show one; settle some.
+    #[command(args_conflicts_with_subcommands = true)]
+    Conflicts(Conflicts),
+    /// The members of the store; remove one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Masters(Masters),
+    /// Re-read every file against the store; report and heal bit rot.
+    Verify(Store),
+    /// One JSON line for each thing that happens.
+    Events(Store),
+    /// Three masters in a scratch directory, a partition, a conflict, and how it heals.
+    Demo(Demo),
+    /// Print what makes a shell complete the arguments of pleach.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// A directory in the store [default: the current one].
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// How a daemon runs.
+#[derive(Debug, Args)]
+pub(crate) struct Running {
+    /// Listen here instead of where the settings say; may be given more than once.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<Multiaddr>,
+    /// What to log: a level (error, warn, info, debug, trace), or target=level,… as RUST_LOG has it.
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Join the store of this ticket, if DIR is no master yet.
+    #[arg(long, value_name = "TICKET")]
+    pub(crate) join: Option<String>,
+    /// What people shall call this master [default: the host's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) running: Running,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// What people shall call this master [default: the host's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// What `pleach invite` printed on a master of the store.
+    pub(crate) ticket: String,
+    /// What people shall call this master [default: the host's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// The directory.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) running: Running,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// How long the ticket is good for.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = expiry)]
+    pub(crate) expires: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// How long to wait at most.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Conflicts {
+    #[command(subcommand)]
+    pub(crate) act: Option<ConflictsAct>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// Exit with 4 if there are any.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictsAct {
+    /// The versions at PATH: who, when, size.
+    Show {
+        /// A path in a store.
+        path: PathBuf,
+    },
+    /// Settle the conflicts at PATH, on every master.
+    Resolve {
+        /// Paths in a store.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// What shall stand: a version's id or its beginning, `ours`, `theirs`, or `both`.
+        #[arg(long, value_name = "VERSION|ours|theirs|both", value_parser = pick)]
+        keep: Pick,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Masters {
+    #[command(subcommand)]
+    pub(crate) act: Option<MastersAct>,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MastersAct {
+    /// Remove a member: it is disconnected, and what it writes from then on is refused.
+    Remove {
+        /// Its name, or its id or the beginning of that.
+        name: String,
+        #[command(flatten)]
+        store: Store,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where to make the three masters; removed at the end unless --keep [default: a new one].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Leave the three masters where they are.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// What to log, as `daemon` has it.
+    #[arg(long, value_name = "FILTER", default_value = "off")]
+    pub(crate) log: String,
+}
+
+fn expiry(text: &str) -> Result<Duration, String> {
+    let year = Duration::from_secs(366 * 24 * 3600);
+    match parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("a ticket must be good for some time".to_owned()),
+        Ok(duration) if duration > year => Err("a ticket is good for a year at most".to_owned()),
+        other => other.map_err(|e| e.to_string()),
+    }
+}
+
+fn pick(text: &str) -> Result<Pick, String> {
+    match text {
+        "ours" => Ok(Pick::Ours),
+        "theirs" => Ok(Pick::Theirs),
+        "both" => Ok(Pick::Both),
+        "merged" => Err("`merged` is not there yet: edit the file, then keep `ours`".to_owned()),
+        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(Pick::Version(id.to_ascii_lowercase()))
+        }
+        _ => Err("expected a version's id (`pleach conflicts show PATH` has them), `ours`, \
+                  `theirs` or `both`"
+            .to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn kept_version_is_an_id_or_a_word() {
+        assert_eq!(pick("OURS").ok(), None);
+        assert_eq!(pick("ours"), Ok(Pick::Ours));
+        assert_eq!(pick("1F3a"), Ok(Pick::Version("1f3a".to_owned())));
+        assert!(pick("").is_err());
+    }
+
+    #[test]
+    fn ticket_without_a_time_or_for_ages_is_refused() {
+        assert!(expiry("0").is_err());
+        assert!(expiry("400d").is_err());
+        assert_eq!(expiry("24h"), Ok(Duration::from_secs(86_400)));
+    }
+}

@@ -1,0 +1,53 @@
+//! The commands, a file each: they gather facts and hand them to `render`.
+
+mod completions;
+mod conflicts;
+mod events;
+mod invite;
+mod masters;
+mod status;
+mod verify;
+mod wait;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::arguments::{Arguments, Command, ConflictsAct, MastersAct};
+use crate::failure::{Code, Failure};
+use crate::output::Output;
+
+/// Does what was asked for.
+pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure> {
+    if let Some(directory) = &arguments.directory {
+        std::env::set_current_dir(directory)
+            .map_err(|e| Failure::usage(format!("cannot start in {}: {e}", directory.display())))?;
+    }
+    match arguments.command {
+        Command::Status(store) => status::run(&store, output),
+        Command::Wait(wait) => wait::run(&wait, output),
+        Command::Invite(invite) => invite::run(&invite, output),
+        Command::Conflicts(conflicts) => match &conflicts.act {
+            None => conflicts::list(&conflicts, output),
+            Some(ConflictsAct::Show { path }) => conflicts::show(path, output),
+            Some(ConflictsAct::Resolve { paths, keep }) => conflicts::resolve(paths, keep, output),
+        },
+        Command::Masters(masters) => match &masters.act {
+            None => masters::list(&masters.store, output),
+            Some(MastersAct::Remove { name, store }) => masters::remove(name, store, output),
+        },
+        Command::Verify(store) => verify::run(&store, output),
+        Command::Events(store) => events::run(&store, output),
+        Command::Completions { shell } => completions::run(shell, output),
+        Command::Up(_)
+        | Command::Init(_)
+        | Command::Join(_)
+        | Command::Daemon(_)
+        | Command::Demo(_) => Err(Failure::new("not wired yet")),
+    }
+}
+
+/// Milliseconds since 1970; 0 for a clock before that.
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,44 @@
+//! Facts as text for people. Pure: the same facts, style and time give the same text.
+
+mod conflicts;
+mod masters;
+mod status;
+mod style;
+mod units;
+mod verify;
+
+pub(crate) use conflicts::{conflict, conflicts};
+pub(crate) use masters::masters;
+pub(crate) use status::{status, wait};
+pub(crate) use style::Style;
+
+pub(crate) use verify::verify;
+
+use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+
+/// A table without lines: columns under bold heads. On a terminal it wraps to the width.
+fn table(style: Style, heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    match style {
+        Style::Colours => {
+            table.set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
+        }
+        Style::Plain => {
+            table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+        }
+    }
+    table.set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    table
+}
+
+/// The table's text: lines without blanks at their ends, and without the margin on the left.
+fn lines(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests;

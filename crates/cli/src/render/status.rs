@@ -1,0 +1,113 @@
+//! How things are with a store.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use pleach_daemon::config::show_duration;
+use pleach_daemon::control::{StatusReport, WaitReport, Work};
+
+use super::units::{count, size};
+use super::{Style, masters};
+
+/// How many problems are shown; the rest is counted, and all are in the JSON.
+const PROBLEMS_SHOWN_MAX: usize = 20;
+
+/// Everything that `status` tells.
+pub(crate) fn status(report: &StatusReport, style: Style, now_ms: i64) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} of store {}, in {}",
+        style.bold(&report.master.name),
+        style.bold(&report.store),
+        report.root
+    );
+    let tree = &report.tree;
+    let _ = writeln!(
+        text,
+        "{}, {}, {}, {}",
+        count(tree.files, "file", "files"),
+        count(tree.directories, "directory", "directories"),
+        count(tree.symlinks, "link", "links"),
+        size(tree.bytes)
+    );
+    let running = match report.running {
+        true => format!("up {}", show_duration(Duration::from_millis(report.uptime_ms))),
+        false => "not running".to_owned(),
+    };
+    let listening = match &*report.listen {
+        [] => String::new(),
+        addresses => format!(", on {}", addresses.join(", ")),
+    };
+    let _ =
+        writeln!(text, "{}", style.dim(format!("pleach {}, {running}{listening}", report.version)));
+    if let Some(reason) = &report.frozen {
+        let _ = writeln!(text, "\n{} {reason}", style.alarm("FROZEN:"));
+    }
+    let _ = write!(text, "\n{}\n", masters(&report.masters, style, now_ms));
+    let _ = writeln!(text, "{}", conflicts_line(report.conflicts, style));
+    let _ = writeln!(text, "{}", work_line(&report.work));
+    text + &problems(report, style)
+}
+
+fn conflicts_line(conflicts: u64, style: Style) -> String {
+    match conflicts {
+        0 => style.good("no conflicts"),
+        n => {
+            let open = count(n, "conflict is open", "conflicts are open");
+            format!("{}: pleach conflicts", style.warn(open))
+        }
+    }
+}
+
+fn work_line(work: &Work) -> String {
+    let mut parts = Vec::new();
+    if work.scanning {
+        parts.push("looking through the directory".to_owned());
+    }
+    if work.fetching.contents > 0 {
+        let contents = count(work.fetching.contents, "content", "contents");
+        parts.push(format!("fetching {contents} ({})", size(work.fetching.bytes)));
+    }
+    if work.effects_pending > 0 {
+        let effects = count(work.effects_pending, "change", "changes");
+        parts.push(format!("{effects} to put on the disk"));
+    }
+    match &*parts {
+        [] => "nothing to do".to_owned(),
+        parts => format!("at work: {}", parts.join(", ")),
+    }
+}
+
+fn problems(report: &StatusReport, style: Style) -> String {
+    let mut text = String::new();
+    if report.problems.is_empty() {
+        return text;
+    }
+    let heading = count(report.problems.len() as u64, "problem", "problems");
+    let _ = writeln!(text, "\n{}", style.warn(format!("{heading}:")));
+    for problem in report.problems.iter().take(PROBLEMS_SHOWN_MAX) {
+        let _ = writeln!(text, "  {}: {}", problem.path, problem.reason);
+    }
+    if let Some(more @ 1..) = report.problems.len().checked_sub(PROBLEMS_SHOWN_MAX) {
+        let _ = writeln!(text, "  and {more} more: pleach status --json");
+    }
+    text
+}
+
+/// The outcome of a wait.
+pub(crate) fn wait(report: &WaitReport, style: Style) -> String {
+    if report.converged {
+        return format!("{}\n", style.good("all connected masters have it all"));
+    }
+    let mut text = format!("{}\n", style.warn("not converged:"));
+    for master in &report.waiting_for {
+        let behind = match (&master.reason, master.behind_changes) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(n)) => format!("lacks {}", count(n, "change", "changes")),
+            (None, None) => "has not said what it has".to_owned(),
+        };
+        let _ = writeln!(text, "  {}: {behind}", master.name);
+    }
+    text
+}

@@ -1,0 +1,262 @@
+use pleach_core::values::{ConflictKind, ProblemKind};
+use pleach_daemon::control::*;
+
+use super::*;
+
+const NOW: i64 = 1_795_352_711_000;
+
+fn master(name: &str, byte: &str) -> MasterReport {
+    MasterReport {
+        id: byte.repeat(32),
+        name: name.to_owned(),
+        this: false,
+        connected: true,
+        addresses: vec![format!("/ip4/10.0.0.{byte}/tcp/4747")],
+        behind_changes: Some(0),
+        ahead_changes: Some(0),
+        last_seen_ms: Some(NOW - 1_000),
+        bytes_sent: 1_234_567,
+        bytes_received: 890,
+        removed: false,
+    }
+}
+
+fn report() -> StatusReport {
+    let away = MasterReport {
+        connected: false,
+        behind_changes: Some(12),
+        last_seen_ms: Some(NOW - 200_000),
+        ..master("web3", "13")
+    };
+    let removed = MasterReport { removed: true, connected: false, ..master("old", "14") };
+    StatusReport {
+        running: true,
+        store: "sites".to_owned(),
+        store_id: "ab".repeat(32),
+        master: MasterLabel { id: "11".repeat(32), name: "web1".to_owned() },
+        listen: vec!["/ip4/10.0.0.11/tcp/4747".to_owned()],
+        root: "/srv/www".to_owned(),
+        version: "0.1.0".to_owned(),
+        uptime_ms: 7_505_000,
+        tree: Counts { files: 20_031, directories: 1_204, symlinks: 1, bytes: 1_987_654_321 },
+        conflicts: 0,
+        masters: vec![
+            removed,
+            away,
+            master("web2", "12"),
+            MasterReport { this: true, ..master("web1", "11") },
+        ],
+        work: Work::default(),
+        problems: vec![],
+        frozen: None,
+    }
+}
+
+fn version(id: &str, name: &str, stands: bool) -> VersionReport {
+    VersionReport {
+        id: id.to_owned(),
+        what: VersionKind::File,
+        master: Some(MasterLabel { id: "11".repeat(32), name: name.to_owned() }),
+        modified_ms: NOW - 60_000,
+        size: Some(4_096),
+        hash: Some("c0ffee".repeat(10)),
+        target: None,
+        stands,
+        elsewhere: None,
+    }
+}
+
+fn edited(path: &str) -> ConflictReport {
+    ConflictReport {
+        path: path.parse().unwrap(),
+        kind: ConflictKind::Edited,
+        opened_ms: Some(NOW - 40_000),
+        versions: vec![version("1f00aa21", "web2", true), version("8e11bb32", "web1", false)],
+    }
+}
+
+#[test]
+fn status_of_a_healthy_store() {
+    insta::assert_snapshot!(status(&report(), Style::Plain, NOW), @r#"
+    web1 of store sites, in /srv/www
+    20,031 files, 1,204 directories, 1 link, 1.9 GiB
+    pleach 0.1.0, up 2h 5m, on /ip4/10.0.0.11/tcp/4747
+
+    MASTER  STATE      BEHIND      LAST SEEN  SENT     RECEIVED  ADDRESS
+    web1    this one   -           -          -        -         /ip4/10.0.0.11/tcp/4747
+    web2    connected  nothing     now        1.2 MiB  890 B     /ip4/10.0.0.12/tcp/4747
+    web3    away       12 changes  3 min ago  1.2 MiB  890 B     /ip4/10.0.0.13/tcp/4747
+    old     removed    -           just now   1.2 MiB  890 B     /ip4/10.0.0.14/tcp/4747
+
+    no conflicts
+    nothing to do
+    "#);
+}
+
+#[test]
+fn status_shows_what_is_wrong() {
+    let problem = ProblemReport {
+        kind: ProblemKind::PermissionDenied,
+        path: "a/pri\\nvate".parse().unwrap(),
+        reason: "not readable by uid 33: chmod or chown it".to_owned(),
+    };
+    let troubled = StatusReport {
+        conflicts: 2,
+        work: Work {
+            scanning: true,
+            effects_pending: 4,
+            fetching: Fetching { contents: 3, bytes: 5 << 20 },
+        },
+        problems: vec![problem; 22],
+        frozen: Some("the directory was emptied: is its file system mounted?".to_owned()),
+        ..report()
+    };
+    insta::assert_snapshot!(status(&troubled, Style::Plain, NOW), @r#"
+    web1 of store sites, in /srv/www
+    20,031 files, 1,204 directories, 1 link, 1.9 GiB
+    pleach 0.1.0, up 2h 5m, on /ip4/10.0.0.11/tcp/4747
+
+    FROZEN: the directory was emptied: is its file system mounted?
+
+    MASTER  STATE      BEHIND      LAST SEEN  SENT     RECEIVED  ADDRESS
+    web1    this one   -           -          -        -         /ip4/10.0.0.11/tcp/4747
+    web2    connected  nothing     now        1.2 MiB  890 B     /ip4/10.0.0.12/tcp/4747
+    web3    away       12 changes  3 min ago  1.2 MiB  890 B     /ip4/10.0.0.13/tcp/4747
+    old     removed    -           just now   1.2 MiB  890 B     /ip4/10.0.0.14/tcp/4747
+
+    2 conflicts are open: pleach conflicts
+    at work: looking through the directory, fetching 3 contents (5.0 MiB), 4 changes to put on the disk
+
+    22 problems:
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      a/pri\nvate: not readable by uid 33: chmod or chown it
+      and 2 more: pleach status --json
+    "#);
+}
+
+#[test]
+fn conflicts_are_a_line_each() {
+    let moved = ConflictReport {
+        path: "site/old".parse().unwrap(),
+        kind: ConflictKind::MovedTwice,
+        opened_ms: None,
+        versions: vec![
+            VersionReport {
+                size: None,
+                what: VersionKind::Directory,
+                ..version("aa", "web1", true)
+            },
+            VersionReport {
+                elsewhere: Some("site/archive".parse().unwrap()),
+                master: None,
+                ..version("bb", "", false)
+            },
+        ],
+    };
+    let text = conflicts(&[edited("site/index.html"), moved], Style::Plain, NOW);
+    insta::assert_snapshot!(text, @r#"
+    2 open conflicts
+
+    PATH             WHAT HAPPENED          STANDS                   OTHERS                        OPENED
+    site/index.html  edited on two masters  web2 4.0 KiB [1f00aa21]  web1 4.0 KiB [8e11bb32]       40 s ago
+    site/old         moved to two places    web1 directory [aa]      unknown at site/archive [bb]  earlier
+
+    look:   pleach conflicts show PATH
+    settle: pleach conflicts resolve PATH --keep VERSION|ours|theirs|both
+    "#);
+    assert_eq!(conflicts(&[], Style::Plain, NOW), "no conflicts\n");
+}
+
+#[test]
+fn one_conflict_shows_its_versions() {
+    let mut shown = edited("site/index.html");
+    shown.versions.push(VersionReport {
+        what: VersionKind::Symlink,
+        target: Some("../up".to_owned()),
+        size: Some(5),
+        hash: None,
+        ..version("77cc", "web3", false)
+    });
+    insta::assert_snapshot!(conflict(&shown, Style::Plain, NOW), @r#"
+    site/index.html: edited on two masters, 40 s ago
+
+    VERSION   WRITTEN BY  MODIFIED                 WHAT           SIZE     HASH          STATE
+    1f00aa21  web2        2026-11-22 13:04:11 UTC  file           4.0 KiB  c0ffeec0ffee  stands
+    8e11bb32  web1        2026-11-22 13:04:11 UTC  file           4.0 KiB  c0ffeec0ffee  kept aside
+    77cc      web3        2026-11-22 13:04:11 UTC  link to ../up  5 B      -             kept aside
+
+    settle: pleach conflicts resolve site/index.html --keep 8e11bb32
+    "#);
+}
+
+#[test]
+fn wait_names_who_is_waited_for() {
+    let waiting = |name: &str, behind_changes, reason: Option<&str>| WaitingFor {
+        name: name.to_owned(),
+        behind_changes,
+        reason: reason.map(str::to_owned),
+    };
+    let report = WaitReport {
+        converged: false,
+        waiting_for: vec![
+            waiting("web2", Some(3), None),
+            waiting("web3", None, None),
+            waiting("web4", None, Some("its disk is full")),
+        ],
+    };
+    insta::assert_snapshot!(wait(&report, Style::Plain), @r#"
+    not converged:
+      web2: lacks 3 changes
+      web3: has not said what it has
+      web4: its disk is full
+    "#);
+}
+
+#[test]
+fn verification_tells_what_was_healed() {
+    let damage = |path: &str, healed| Damage {
+        path: path.parse().unwrap(),
+        healed,
+        reason: if healed { "from web2" } else { "no connected master has it" }.to_owned(),
+    };
+    let mut report =
+        VerifyReport { files: 1_000, bytes: 1 << 30, elapsed_ms: 4_200, ..Default::default() };
+    insta::assert_snapshot!(verify(&report, Style::Plain), @r#"
+    read 1,000 files (1.0 GiB) in 4s
+    all as they were written
+    "#);
+    report.damaged = vec![damage("a", true), damage("b", false)];
+    report.healed = 1;
+    insta::assert_snapshot!(verify(&report, Style::Plain), @r#"
+    read 1,000 files (1.0 GiB) in 4s
+    2 files were damaged, 1 healed:
+      a: healed, from web2
+      b: NOT healed, no connected master has it
+    "#);
+}
+
+#[test]
+fn colours_come_only_when_asked_for() {
+    let plain = status(&report(), Style::Plain, NOW);
+    assert!(!plain.contains('\x1b'));
+    assert!(status(&report(), Style::Colours, NOW).contains('\x1b'));
+    assert!(conflicts(&[edited("a")], Style::Colours, NOW).contains('\x1b'));
+}
