@@ -1,0 +1,140 @@
+//! What programs do to a tree in bulk: git, tar, cp, mv, rm.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use pleach_tests::daemons::{Cluster, Events, git, have, long, real_tree, shell, small_files};
+
+fn bulk_files() -> usize {
+    if long() { 20_000 } else { 2_000 }
+}
+
+#[test]
+fn git_repository_stays_sound_on_every_master() {
+    if !have("git") {
+        return;
+    }
+    let outside = tempfile::tempdir().unwrap();
+    let origin = outside.path().join("origin");
+    real_tree(&origin, bulk_files() / 4);
+    git(&origin, "init -q -b main");
+    for (number, script) in [
+        "true",
+        "for f in $(find . -name '*.rs' -not -path './.git/*' | head -40); do echo '// x' >> $f; done",
+        "git rm -q -r --cached . && git mv -k README.md READ.md || true; mkdir -p n && echo n > n/n",
+        "for f in $(find . -name '*.toml' -not -path './.git/*' | head -40); do rm $f; done",
+    ]
+    .iter()
+    .enumerate()
+    {
+        shell(&origin, script);
+        git(&origin, "add -A -f");
+        git(&origin, &format!("commit -q -m 'number {number}'"));
+    }
+
+    let cluster = Cluster::of(2);
+    let a = &cluster.masters[0];
+    git(a.directory(), &format!("clone -q --no-hardlinks '{}' work", origin.display()));
+    let work = a.path("work");
+    check_git(&cluster, "a clone");
+    git(&work, "checkout -q HEAD~2");
+    check_git(&cluster, "an old commit checked out");
+    git(&work, "checkout -q -b side");
+    shell(&work, "echo side > side.txt");
+    git(&work, "add side.txt");
+    git(&work, "commit -q -m side");
+    git(&work, "rebase -q main");
+    check_git(&cluster, "a rebase");
+    git(&work, "gc -q --prune=now");
+    check_git(&cluster, "a gc");
+    git(&cluster.masters[1].path("work"), "checkout -q main");
+    cluster.settle_to(1, "a checkout on the other master");
+    check_git(&cluster, "a checkout on the other master");
+}
+
+fn check_git(cluster: &Cluster, what: &str) {
+    cluster.settle_to(if what.ends_with("other master") { 1 } else { 0 }, what);
+    for master in &cluster.masters {
+        let work = master.path("work");
+        git(&work, "fsck --full --strict --no-dangling");
+        let status = git(&work, "status --porcelain --ignored");
+        assert!(status.stdout.is_empty(), "{what} on {}: {status}", master.name());
+        assert!(master.conflicts().is_empty(), "{what}: {:?}", master.conflicts());
+    }
+}
+
+#[test]
+fn tar_cp_and_rm_of_thousands_of_files_arrive() {
+    let outside = tempfile::tempdir().unwrap();
+    real_tree(&outside.path().join("tree"), bulk_files());
+    shell(outside.path(), "tar cf tree.tar tree");
+    let cluster = Cluster::of(2);
+    let (a, b) = (&cluster.masters[0], &cluster.masters[1]);
+
+    shell(a.directory(), &format!("tar xf '{}/tree.tar'", outside.path().display()));
+    let tree = cluster.settle_to(0, "tar x");
+    assert!(tree.file_count() >= bulk_files());
+    shell(b.directory(), "cp -a tree copy");
+    let tree = cluster.settle_to(1, "cp -a on the other master");
+    assert_eq!(tree.below("tree"), tree.below("copy"));
+    shell(a.directory(), "rm -rf tree");
+    let after = cluster.settle_to(0, "rm -rf");
+    assert_eq!(after.below("copy"), tree.below("copy"));
+    assert!(after.below("tree").entries.is_empty());
+    assert!(a.conflicts().is_empty() && b.conflicts().is_empty());
+}
+
+#[test]
+fn move_of_a_large_directory_is_one_rename_and_a_few_bytes() {
+    let count = if long() { 10_000 } else { 1_500 };
+    let cluster = Cluster::holding(2, |number, master| {
+        if number == 0 {
+            small_files(&master.path("site"), count, 600);
+        }
+    });
+    cluster.settle_to(0, "the directory is on both");
+    let b = &cluster.masters[1];
+    let inode = |path: &Path| fs::metadata(path).map(|found| found.ino()).ok();
+    let (before, sent) = (inode(&b.path("site/000/00007")), sent_by_a(&cluster));
+    let events = Events::of(b);
+    shell(cluster.masters[0].directory(), "mkdir new; mv site new/site");
+    cluster.settle_to(0, "the move");
+    assert_eq!(inode(&b.path("new/site/000/00007")), before, "renamed, not made anew");
+    let sent = sent_by_a(&cluster) - sent;
+    assert!(sent < 64 << 10, "{sent} bytes on the wire");
+    let applied = events.heard_of("applied");
+    assert!(applied.len() <= 8, "{} effects for one move: {applied:#?}", applied.len());
+}
+
+fn sent_by_a(cluster: &Cluster) -> u64 {
+    let status = cluster.masters[0].status();
+    status.list("/masters").iter().filter_map(|other| other["bytes_sent"].as_u64()).sum()
+}
+
+#[test]
+fn npm_install_arrives() {
+    if !have("npm") {
+        return;
+    }
+    let cluster = Cluster::of(2);
+    let a = &cluster.masters[0];
+    // Local packages only: what npm does to the disk, without a registry.
+    for package in ["one", "two", "three"] {
+        small_files(&a.path(&format!("packages/{package}/lib")), 60, 300);
+        let text = format!(r#"{{"name":"{package}","version":"1.0.0"}}"#);
+        pleach_tests::daemons::write(&a.path(&format!("packages/{package}/package.json")), text);
+    }
+    pleach_tests::daemons::write(
+        &a.path("app/package.json"),
+        r#"{"name":"app","version":"1.0.0","dependencies":
+            {"one":"file:../packages/one","two":"file:../packages/two","three":"file:../packages/three"}}"#,
+    );
+    shell(
+        &a.path("app"),
+        "npm install --offline --no-audit --no-fund --install-links --cache ../.npm-cache",
+    );
+    let tree = cluster.settle_to(0, "npm install");
+    assert!(tree.entries.contains_key(Path::new("app/node_modules/two/lib/000/00059")));
+    assert!(a.conflicts().is_empty());
+}
