@@ -1,3 +1,4 @@
-//! What tests of the whole are made of: the simulator, and real daemons.
+//! The simulator, and what the tests over real daemons and the fuzz targets share.
 
 pub mod daemons;
+pub mod fuzzing;
