@@ -87,12 +87,16 @@ fn master_that_was_away_catches_up_and_brings_its_own() {
     write(&cluster.masters[0].path("d/before"), "before");
     cluster.settle_to(0, "a first file");
     cluster.masters[2].stop();
-    shell(cluster.masters[0].directory(), "mv d e; echo more > e/more; mkdir -p x/y; chmod 600 e/before");
+    shell(
+        cluster.masters[0].directory(),
+        "mv d e; echo more > e/more; mkdir -p x/y; chmod 600 e/before",
+    );
     shell(cluster.masters[2].directory(), "echo away > d/away; ln -s away d/link");
     cluster.masters[2].start();
     cluster.settle_as("what both did is on all", |tree| {
         let wanted = ["e/before", "e/more", "e/away", "e/link", "x/y"];
-        let missing = wanted.iter().find(|path| !tree.entries.contains_key(std::path::Path::new(path)));
+        let missing =
+            wanted.iter().find(|path| !tree.entries.contains_key(std::path::Path::new(path)));
         missing.map_or(Ok(()), |path| Err(format!("{path} is missing")))
     });
     assert!(cluster.masters[0].conflicts().is_empty());

@@ -104,9 +104,12 @@ impl Cluster {
     /// When they don't come to it.
     pub fn settle_to(&self, number: usize, what: &str) -> Tree {
         let wanted = self.masters[number].tree();
-        self.settle_as(what, |tree| {
-            if *tree == wanted { Ok(()) } else { Err(differences(&wanted, tree)) }
-        })
+        self.settle_as(
+            what,
+            |tree| {
+                if *tree == wanted { Ok(()) } else { Err(differences(&wanted, tree)) }
+            },
+        )
     }
 
     /// Waits until all masters have the same tree, whichever it is, after each has taken up what was
@@ -193,14 +196,17 @@ fn at_rest(master: &Master) -> Result<(), String> {
     let idle = work["scanning"] == false
         && work["effects_pending"] == 0
         && work["fetching"]["contents"] == 0;
-    let level = status.list("/masters").iter().filter(|other| other["connected"] == true).all(
-        |other| {
+    let level =
+        status.list("/masters").iter().filter(|other| other["connected"] == true).all(|other| {
             [&other["behind_changes"], &other["ahead_changes"]]
                 .iter()
                 .all(|count| count.is_null() || **count == 0)
-        },
-    );
-    if idle && level { Ok(()) } else { Err(format!("{} is at work: {:#}", master.name(), status.0)) }
+        });
+    if idle && level {
+        Ok(())
+    } else {
+        Err(format!("{} is at work: {:#}", master.name(), status.0))
+    }
 }
 
 /// Sends one line to a daemon's control socket and takes the line it answers.

@@ -35,7 +35,8 @@ impl Ran {
     /// When it is none.
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON: {error}\n{self}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON: {error}\n{self}"))
     }
 
     /// Itself, if it ended with 0.

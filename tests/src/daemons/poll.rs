@@ -11,11 +11,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Panics
 ///
 /// When `at_most` has passed; the message has `what` and the reason that the last look gave.
-pub fn wait_until<T>(
-    what: &str,
-    at_most: Duration,
-    probe: impl FnMut() -> Result<T, String>,
-) -> T {
+pub fn wait_until<T>(what: &str, at_most: Duration, probe: impl FnMut() -> Result<T, String>) -> T {
     match probe_until(at_most, probe) {
         Ok(value) => value,
         Err(reason) => panic!("not within {at_most:?}: {what}\n{reason}"),

@@ -106,9 +106,9 @@ pub fn real_tree(directory: &Path, files: usize) -> usize {
 }
 
 fn cached_crates() -> Vec<PathBuf> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-        env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))
-    });
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let Some(registry) = home.map(|home| home.join("registry/src")) else {
         return Vec::new();
     };
@@ -203,5 +203,8 @@ pub fn odd_tree(directory: &Path) {
 ///
 /// When it can't.
 pub fn touch_all(directory: &Path, line: &str) {
-    shell(directory, &format!("find . -type f -print0 | xargs -0 -n1 sh -c 'echo {line} >> \"$0\"'"));
+    shell(
+        directory,
+        &format!("find . -type f -print0 | xargs -0 -n1 sh -c 'echo {line} >> \"$0\"'"),
+    );
 }
