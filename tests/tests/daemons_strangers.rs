@@ -1,6 +1,5 @@
 //! Nobody gets in who was not invited, and both sides say why.
 
-use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -41,9 +40,7 @@ fn expired_ticket_is_refused() {
     let a = &cluster.masters[0];
     let ran = a.pleach(["invite", ".", "--expires", "1s"]).ok();
     let ticket = ran.stdout.trim().to_owned();
-    // The clock that tickets go by is the system's: wait until it is past.
-    let made = fs::metadata(a.path(".pleach")).unwrap().modified().unwrap();
-    let _ = made;
+    // Tickets go by the system's clock: wait until it is past.
     let start = std::time::Instant::now();
     wait_until("two seconds of the system's clock are over", Duration::from_secs(10), || {
         if start.elapsed() > Duration::from_millis(2_100) { Ok(()) } else { Err(String::new()) }
@@ -74,8 +71,6 @@ fn master_of_another_store_learns_nothing() {
     write(&a.path("secret name"), "secret bytes");
     let mut stranger = Master::new(cluster.scratch.path(), "stranger");
     stranger.init();
-    let text = fs::read_to_string(stranger.path(".pleach/config.toml")).unwrap();
-    write(&stranger.path(".pleach/config.toml"), text);
     stranger.start();
     write(&stranger.path("own"), "own");
     let _ = probe_until(Duration::from_secs(2), || {
@@ -93,12 +88,11 @@ fn noise_on_the_port_harms_nobody() {
     let a = &cluster.masters[0];
     let inputs: [&[u8]; 4] =
         [b"", b"GET / HTTP/1.1\r\n\r\n", &[0xff; 100_000], b"\x13/multistream/1.0.0\n"];
-    for round in 0..25 {
+    for _ in 0..25 {
         for input in inputs {
             let Ok(mut stream) = TcpStream::connect(("127.0.0.1", a.port())) else { continue };
             let _ = stream.set_write_timeout(Some(Duration::from_secs(1)));
             let _ = stream.write_all(input);
-            let _ = round;
         }
     }
     write(&a.path("f"), "still at work");
