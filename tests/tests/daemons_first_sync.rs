@@ -1,4 +1,5 @@
 //! Directories full of files become one: by joining empty, and by joining with a copy.
+#![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use pleach_tests::daemons::{
     Cluster, Tree, long, odd_tree, pleach, real_tree, shell, touch_all, write,

@@ -1,4 +1,5 @@
 //! What programs do to a tree in bulk: git, tar, cp, mv, rm.
+#![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
