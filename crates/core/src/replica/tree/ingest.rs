@@ -51,9 +51,14 @@ impl Tree {
     }
 
     fn bear(&mut self, id: NodeId, birth: Written<Birth>, batch: &mut Batch) {
+        let was_named = self.key(id).is_some();
         let key = self.key_or_unborn(id);
         if !matches!(self.nodes[key.0 as usize].matter, Matter::Unborn) || key == Key::ROOT {
             return;
+        }
+        if was_named {
+            // Something may be below it already, itself among it.
+            batch.directories.insert(key);
         }
         let stamp = self.interner.tick(birth.stamp);
         let Birth { place, body, mode, owner, xattrs } = birth.value;

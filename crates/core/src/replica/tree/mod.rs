@@ -23,6 +23,9 @@ mod unions;
 mod view;
 mod witness;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use view::{Contents, Entries};
