@@ -1,0 +1,76 @@
+//! Events on their way to the driver: bounded in number, and received messages in bytes.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::NetEvent;
+
+/// What the network tells the driver, in order.
+#[derive(Debug)]
+pub struct NetEvents {
+    queue: mpsc::Receiver<(NetEvent, Option<OwnedSemaphorePermit>)>,
+}
+
+impl NetEvents {
+    /// The next event; none once the network has stopped.
+    pub async fn recv(&mut self) -> Option<NetEvent> {
+        self.queue.recv().await.map(|(event, _room)| event)
+    }
+
+    /// The next event, if one is waiting.
+    pub fn try_recv(&mut self) -> Option<NetEvent> {
+        self.queue.try_recv().ok().map(|(event, _room)| event)
+    }
+}
+
+/// Where events are put.
+#[derive(Clone, Debug)]
+pub(super) struct EventSender {
+    queue: mpsc::Sender<(NetEvent, Option<OwnedSemaphorePermit>)>,
+    bytes: Arc<Semaphore>,
+}
+
+pub(super) fn channel(events_max: usize, bytes_max: usize) -> (EventSender, NetEvents) {
+    let (sender, queue) = mpsc::channel(events_max);
+    (EventSender { queue: sender, bytes: Arc::new(Semaphore::new(bytes_max)) }, NetEvents { queue })
+}
+
+impl EventSender {
+    /// Waits until there is room for a received message of `bytes`.
+    pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes).ok()?;
+        self.bytes.clone().acquire_many_owned(permits).await.ok()
+    }
+
+    /// Room for a received message of `bytes`, if there is some now.
+    pub(super) fn room_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes).ok()?;
+        self.bytes.clone().try_acquire_many_owned(permits).ok()
+    }
+
+    /// Waits for a place and puts `event` there. An event nobody will ever take is dropped.
+    pub(super) async fn send(&self, event: NetEvent) {
+        let _ = self.queue.send((event, None)).await;
+    }
+
+    /// The same for a received message, which holds on to its room until it is taken.
+    pub(super) async fn send_holding(&self, event: NetEvent, room: OwnedSemaphorePermit) {
+        let _ = self.queue.send((event, Some(room))).await;
+    }
+
+    /// Puts `event` there if there is a place now.
+    pub(super) fn try_send(&self, event: NetEvent) {
+        let _ = self.queue.try_send((event, None));
+    }
+
+    /// The same as [`EventSender::send`], from a blocking thread.
+    pub(super) fn send_blocking(&self, event: NetEvent) {
+        let _ = self.queue.blocking_send((event, None));
+    }
+
+    /// Returns once nobody takes events any more.
+    pub(super) async fn abandoned(&self) {
+        self.queue.closed().await;
+    }
+}

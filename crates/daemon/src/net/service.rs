@@ -1,0 +1,607 @@
+//! The one loop that owns the swarm.
+//!
+//! It never waits for the driver or for a peer: what may wait (messages, contents, joins) runs in
+//! tasks of its own. It ends on [`Command::Shutdown`] or when nobody takes events any more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::{ListenerId, TransportError};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{
+    ConnectionId, ListenError, NetworkBehaviour, Stream, StreamProtocol, SwarmEvent,
+};
+use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, gossipsub, mdns, ping};
+use pleach_core::values::Member;
+use pleach_core::vocabulary::{MasterId, StoreId};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::events::EventSender;
+use super::members_only::MembersOnly;
+use super::peers::{self, InboundStream, OpenError, OpenStream};
+use super::reach::{self, Reach};
+use super::roster::{Role, Roster, lock};
+use super::session::{self, Sessions};
+use super::transport::{self, TrafficBook, TrafficCount};
+use super::{
+    Discovery, NetConfig, NetError, NetEvent, Network, frame, gossip, join, now_unix, serve,
+};
+use crate::identity::{StoreSeed, admitted, master_of};
+use crate::ticket::Invitations;
+
+/// How long listening may take to begin.
+const LISTEN_SECONDS_MAX: Duration = Duration::from_secs(3);
+/// How often a quiet connection is probed, and how long the answer may take.
+const PING_SECONDS: Duration = Duration::from_secs(15);
+/// Two connections of one pair that are this close came of dialling each other at once.
+const SIMULTANEOUS: Duration = Duration::from_secs(5);
+/// How long closing may take.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(700);
+/// How many gossiped messages wait to be verified.
+const GOSSIPED_MAX: usize = 1024;
+/// How many connections are in the handshake at once, and stand at once.
+const PENDING_MAX: u32 = 32;
+const ESTABLISHED_MAX: u32 = 128;
+const ESTABLISHED_PER_PEER_MAX: u32 = 4;
+
+/// What the rest of the network asks of the loop.
+pub(super) enum Command {
+    SetMembers(Vec<Member>, oneshot::Sender<()>),
+    Broadcast(Arc<[u8]>),
+    Open { peer: PeerId, connection: ConnectionId, stream: OpenStream },
+    Greeted { peer: PeerId, addresses: Vec<String> },
+    CloseConnection(ConnectionId),
+    Dial { peer: PeerId, addresses: Vec<Multiaddr> },
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What the tasks of one network share.
+pub(super) struct Shared {
+    pub(super) me: MasterId,
+    pub(super) seed: StoreSeed,
+    pub(super) store: StoreId,
+    pub(super) events: EventSender,
+    pub(super) sessions: Sessions,
+    members: Arc<Mutex<BTreeMap<PeerId, MasterId>>>,
+    invitations: Arc<Mutex<Invitations>>,
+    listening: Mutex<BTreeSet<Multiaddr>>,
+    traffic: TrafficBook,
+    /// Where tasks run, also those that blocking threads start.
+    pub(super) runtime: Handle,
+}
+
+impl Shared {
+    pub(super) fn new(config: &NetConfig, events: EventSender) -> Self {
+        Self {
+            me: config.key.master(),
+            seed: config.seed,
+            store: config.seed.store(),
+            events,
+            sessions: Sessions::default(),
+            members: Arc::default(),
+            invitations: Arc::new(Mutex::new(config.invitations.clone())),
+            listening: Mutex::default(),
+            traffic: TrafficBook::default(),
+            runtime: Handle::current(),
+        }
+    }
+
+    pub(super) fn is_member_key(&self, master: MasterId) -> bool {
+        lock(&self.members).values().any(|member| *member == master)
+    }
+
+    pub(super) fn invitations(&self) -> MutexGuard<'_, Invitations> {
+        lock(&self.invitations)
+    }
+
+    pub(super) fn is_member(&self, peer: &PeerId) -> bool {
+        lock(&self.members).contains_key(peer)
+    }
+
+    /// Where others can reach this master: loopback addresses only if there are no others.
+    pub(super) fn reachable_addresses(&self) -> Vec<Multiaddr> {
+        let all = lock(&self.listening);
+        let (loopback, others): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_loopback);
+        if others.is_empty() { loopback } else { others }
+    }
+
+    pub(super) fn traffic(&self) -> Vec<(MasterId, TrafficCount)> {
+        let members = lock(&self.members);
+        let counts =
+            members.iter().map(|(peer, master)| (*master, self.traffic.of_member(*peer).count()));
+        counts.collect()
+    }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}
+
+impl Network {
+    /// Tells driver and log that somebody was refused, or refuses us.
+    pub(super) fn refused(&self, who: Option<MasterId>, reason: String) {
+        let name = who.map_or_else(|| "somebody".to_owned(), |master| master.to_string());
+        tracing::info!(peer = name, reason, "refused");
+        self.shared.events.try_send(NetEvent::Refused { who, reason });
+    }
+
+    /// Opens a stream on a connection that stands.
+    pub(super) async fn open(
+        &self,
+        peer: PeerId,
+        connection: ConnectionId,
+        protocol: StreamProtocol,
+    ) -> Result<Stream, OpenError> {
+        let gone = || OpenError::Io(io::ErrorKind::NotConnected.into());
+        let (reply, opened) = oneshot::channel();
+        let stream = OpenStream { protocol, reply };
+        let command = Command::Open { peer, connection, stream };
+        self.commands.send(command).await.map_err(|_| gone())?;
+        opened.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    peers: peers::Behaviour,
+    limits: connection_limits::Behaviour,
+    gossip: MembersOnly<gossipsub::Behaviour>,
+    ping: MembersOnly<ping::Behaviour>,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// Builds the swarm, listens, and spawns the loop.
+pub(super) async fn start(
+    network: &Network,
+    config: NetConfig,
+    commands: mpsc::Receiver<Command>,
+) -> Result<(), NetError> {
+    let shared = &network.shared;
+    let key = config.key.to_libp2p();
+    let me = key.public().to_peer_id();
+    let transport = transport::build(&key, shared.traffic.clone())
+        .map_err(|error| NetError::Setup(error.to_string()))?;
+    let members = shared.members.clone();
+    let roster = Roster::Store { members, invitations: shared.invitations.clone() };
+    let mdns = match config.discovery {
+        Discovery::Off => None,
+        Discovery::Mdns => mdns::tokio::Behaviour::new(mdns::Config::default(), me)
+            .inspect_err(|error| tracing::warn!(%error, "no multicast discovery"))
+            .ok(),
+    };
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_MAX))
+        .with_max_established(Some(ESTABLISHED_MAX))
+        .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER_MAX));
+    let ping = ping::Config::new().with_interval(PING_SECONDS).with_timeout(PING_SECONDS);
+    let gossip = gossip::behaviour(&key, shared.store).map_err(NetError::Setup)?;
+    let behaviour = Behaviour {
+        peers: peers::Behaviour::new(roster.clone(), now_unix),
+        limits: connection_limits::Behaviour::new(limits),
+        gossip: MembersOnly::new(gossip, roster.clone()),
+        ping: MembersOnly::new(ping::Behaviour::new(ping), roster),
+        mdns: mdns.into(),
+    };
+    let swarm_config = libp2p::swarm::Config::with_tokio_executor();
+    let mut swarm = Swarm::new(transport, behaviour, me, swarm_config);
+    listen(&mut swarm, &config.listen, shared).await?;
+
+    let (gossiped, gossiped_out) = mpsc::channel(GOSSIPED_MAX);
+    tokio::spawn(take_gossip(network.clone(), gossiped_out));
+    let mut service = Service {
+        network: network.clone(),
+        swarm,
+        reach: Reach::default(),
+        connections: BTreeMap::new(),
+        gossiped,
+        serving: serve::Server::new(config.source),
+    };
+    service.set_members(&config.members);
+    tokio::spawn(service.run(commands));
+    Ok(())
+}
+
+/// Starts to listen, and waits until each address is known: a port of 0 is a number by then.
+async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    addresses: &[Multiaddr],
+    shared: &Shared,
+) -> Result<(), NetError> {
+    let mut waiting: HashMap<ListenerId, &Multiaddr> = HashMap::new();
+    for address in addresses {
+        let id = swarm.listen_on(address.clone()).map_err(|error| listen_error(address, error))?;
+        waiting.insert(id, address);
+    }
+    let deadline = tokio::time::Instant::now() + LISTEN_SECONDS_MAX;
+    while let Some(&address) = waiting.values().next() {
+        match tokio::time::timeout_at(deadline, swarm.select_next_some()).await {
+            Ok(SwarmEvent::NewListenAddr { listener_id, address }) => {
+                waiting.remove(&listener_id);
+                lock(&shared.listening).insert(address);
+            }
+            Ok(SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }) => {
+                let address = waiting.get(&listener_id).copied().unwrap_or(address);
+                return Err(listen_error(address, TransportError::Other(error)));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(NetError::Listen { address: address.clone(), source });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn listen_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
+    let address = address.clone();
+    match error {
+        TransportError::MultiaddrNotSupported(_) => NetError::UnsupportedAddress { address },
+        TransportError::Other(source) if in_use(&source) => NetError::PortInUse { address },
+        TransportError::Other(source) => NetError::Listen { address, source },
+    }
+}
+
+/// Whether `EADDRINUSE` is at the bottom: each layer of transports wraps it once more.
+fn in_use(error: &io::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            return true;
+        }
+        // An io::Error made of another error has that one as its inner, not as its source.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    error.to_string().contains("Address already in use")
+}
+
+/// A gossiped message that waits to be decoded and verified.
+struct Gossiped {
+    author: MasterId,
+    bytes: Vec<u8>,
+    room: tokio::sync::OwnedSemaphorePermit,
+}
+
+async fn take_gossip(network: Network, mut gossiped: mpsc::Receiver<Gossiped>) {
+    while let Some(Gossiped { author, bytes, room }) = gossiped.recv().await {
+        match session::open(network.shared.store, bytes).await {
+            Ok(message) => {
+                let received = NetEvent::Received(author, message);
+                network.shared.events.send_holding(received, room).await;
+            }
+            Err(reason) => network.refused(Some(author), reason),
+        }
+    }
+}
+
+struct Connection {
+    peer: PeerId,
+    dialler: MasterId,
+    since: Instant,
+}
+
+struct Service {
+    network: Network,
+    swarm: Swarm<Behaviour>,
+    reach: Reach,
+    /// The members' connections.
+    connections: BTreeMap<ConnectionId, Connection>,
+    gossiped: mpsc::Sender<Gossiped>,
+    serving: serve::Server,
+}
+
+impl Service {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let events = self.network.shared.events.clone();
+        loop {
+            for (peer, addresses) in self.reach.take_due(Instant::now()) {
+                self.dial(peer, addresses);
+            }
+            let due = self.reach.next_due();
+            let next_dial = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event),
+                command = commands.recv() => match command {
+                    Some(Command::Shutdown(done)) => {
+                        self.close().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.on_command(command),
+                    None => return,
+                },
+                () = next_dial => {}
+                () = events.abandoned() => return self.close().await,
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::SetMembers(members, done) => {
+                self.set_members(&members);
+                let _ = done.send(());
+            }
+            Command::Broadcast(frame) => self.broadcast(&frame),
+            Command::Open { peer, connection, stream } => {
+                self.swarm.behaviour_mut().peers.open(peer, connection, stream);
+            }
+            Command::Greeted { peer, addresses } => {
+                self.reach.greeted(&peer);
+                for address in addresses.iter().filter_map(|text| reach::parse_address(text)) {
+                    self.reach.hint(&peer, address, Instant::now());
+                }
+            }
+            Command::CloseConnection(connection) => {
+                self.swarm.close_connection(connection);
+            }
+            Command::Dial { peer, addresses } => self.dial_resolved(peer, addresses),
+            Command::Shutdown(_) => {}
+        }
+    }
+
+    fn set_members(&mut self, members: &[Member]) {
+        let shared = self.network.shared.clone();
+        let admitted = admitted(&shared.seed, members);
+        let peers = reach::peers_of(members, &admitted, shared.me);
+        let roster = peers.iter().map(|(peer, member)| (*peer, member.master)).collect();
+        for (peer, _) in &peers {
+            shared.traffic.of_member(*peer);
+        }
+        *lock(&shared.members) = roster;
+        self.reach.set_members(&peers, Instant::now());
+        let removed: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| !shared.is_member(&connection.peer))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in removed {
+            self.swarm.close_connection(id);
+        }
+    }
+
+    /// Publishes; those who are connected but not yet subscribed get it by their stream.
+    fn broadcast(&mut self, frame: &Arc<[u8]>) {
+        let shared = &self.network.shared;
+        let topic = gossip::topic(shared.store).hash();
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let subscribed: BTreeSet<PeerId> = gossip
+            .inner()
+            .all_peers()
+            .filter(|(_, topics)| topics.contains(&&topic))
+            .map(|(peer, _)| *peer)
+            .collect();
+        let published = gossip.inner_mut().publish(topic, frame::payload(frame));
+        match published {
+            Ok(_) | Err(gossipsub::PublishError::Duplicate) => {
+                shared.sessions.send_to_rest(frame, |peer| subscribed.contains(peer));
+            }
+            Err(_) => shared.sessions.send_to_all(frame),
+        }
+    }
+
+    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let named = |address: &Multiaddr| {
+            let first = address.iter().next();
+            matches!(first, Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)))
+        };
+        if !addresses.iter().any(named) {
+            return self.dial_resolved(peer, addresses);
+        }
+        let commands = self.network.commands.clone();
+        tokio::spawn(async move {
+            let addresses = reach::resolve(addresses).await;
+            let _ = commands.send(Command::Dial { peer, addresses }).await;
+        });
+    }
+
+    fn dial_resolved(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            .build();
+        if self.swarm.dial(options).is_err() {
+            self.reach.dial_failed(&peer, Instant::now());
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                let known = self.connections.remove(&connection_id);
+                known.inspect(|_| self.reach.disconnected(&peer_id, Instant::now()));
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                tracing::debug!(%peer, %error, "dial failed");
+                self.reach.dial_failed(&peer, Instant::now());
+            }
+            SwarmEvent::IncomingConnectionError { peer_id, error, send_back_addr, .. } => {
+                self.on_incoming_refused(peer_id, &error, &send_back_addr);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                lock(&self.network.shared.listening).insert(address);
+                self.tell_listening();
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                lock(&self.network.shared.listening).remove(&address);
+                self.tell_listening();
+            }
+            SwarmEvent::ListenerClosed { addresses, .. } => {
+                lock(&self.network.shared.listening).retain(|old| !addresses.contains(old));
+                self.tell_listening();
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_listening(&self) {
+        let shared = &self.network.shared;
+        shared.events.try_send(NetEvent::Listening(shared.reachable_addresses()));
+    }
+
+    fn on_incoming_refused(&self, peer: Option<PeerId>, error: &ListenError, from: &Multiaddr) {
+        let ListenError::Denied { cause } = error else {
+            tracing::debug!(%from, %error, "incoming connection failed");
+            return;
+        };
+        let reason = match cause.downcast_ref::<peers::Denied>() {
+            Some(denied) => denied.to_string(),
+            None => cause.to_string(),
+        };
+        let who = peer.as_ref().and_then(master_of);
+        self.network.refused(who, format!("connection from {from} refused: {reason}"));
+    }
+
+    fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        if self.swarm.behaviour().peers.role(id) != Some(Role::Member) {
+            let commands = self.network.commands.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(peers::STRANGER_SECONDS_MAX).await;
+                let _ = commands.send(Command::CloseConnection(id)).await;
+            });
+            return;
+        }
+        let Some(master) = self.reach.master(&peer) else {
+            self.swarm.close_connection(id);
+            return;
+        };
+        let me = self.network.shared.me;
+        let dialler = if endpoint.is_dialer() { me } else { master };
+        let since = Instant::now();
+        self.reach.connected(&peer);
+        self.connections.insert(id, Connection { peer, dialler, since });
+        if let Some(surplus) = self.surplus(peer, id) {
+            self.swarm.close_connection(surplus);
+            if surplus == id {
+                return;
+            }
+        }
+        if dialler == me {
+            let network = self.network.clone();
+            tokio::spawn(async move {
+                match network.open(peer, id, peers::SYNC).await {
+                    Ok(stream) => session::run(network, master, peer, id, stream).await,
+                    Err(error) => {
+                        let reason = format!(
+                            "it closed the connection or does not speak our version ({error}): \
+                             it may not know this master as a member"
+                        );
+                        network.refused(Some(master), reason);
+                        let _ = network.commands.send(Command::CloseConnection(id)).await;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Which connection to `peer` to close, if `id` is not its only one. Of two that came of dialling
+    /// each other both sides keep that of the smaller key; else the newer is kept, as the older may
+    /// be half open.
+    fn surplus(&self, peer: PeerId, id: ConnectionId) -> Option<ConnectionId> {
+        let new = self.connections.get(&id)?;
+        let others = self.connections.iter().filter(|(other, c)| **other != id && c.peer == peer);
+        let (old_id, old) = others.max_by_key(|(_, connection)| connection.since)?;
+        let simultaneous = new.since.duration_since(old.since) < SIMULTANEOUS;
+        match simultaneous && old.dialler < new.dialler {
+            true => Some(id),
+            false => Some(*old_id),
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Peers(inbound) => self.on_inbound(inbound),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. }) => {
+                tracing::debug!(%error, "probe failed");
+                self.swarm.close_connection(connection);
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                for (peer, address) in found {
+                    self.reach.hint(&peer, address, Instant::now());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_inbound(&mut self, inbound: InboundStream) {
+        let InboundStream { peer, connection, role, protocol, stream } = inbound;
+        let Some(master) = master_of(&peer) else { return };
+        let network = self.network.clone();
+        if protocol == peers::JOIN {
+            tokio::spawn(join::answer(network, master, connection, stream));
+        } else if role != Role::Member || !network.shared.is_member(&peer) {
+            self.swarm.close_connection(connection);
+        } else if protocol == peers::SYNC {
+            tokio::spawn(session::run(network, master, peer, connection, stream));
+        } else if protocol == peers::CONTENT {
+            self.serving.serve(network, master, stream);
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        let shared = &self.network.shared;
+        match event {
+            gossipsub::Event::Message { message, .. } => {
+                let author = message.source.filter(|peer| shared.is_member(peer));
+                let Some(author) = author.as_ref().and_then(master_of) else { return };
+                // Better to lose it than to let the swarm wait: version vectors repair.
+                let lost = match shared.events.room_now(message.data.len()) {
+                    None => true,
+                    Some(room) => {
+                        let bytes = message.data;
+                        self.gossiped.try_send(Gossiped { author, bytes, room }).is_err()
+                    }
+                };
+                if lost {
+                    shared.events.try_send(NetEvent::Overflowed(author));
+                }
+            }
+            gossipsub::Event::SlowPeer { peer_id, .. } => {
+                if let Some(master) = self.reach.master(&peer_id) {
+                    shared.events.try_send(NetEvent::Overflowed(master));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn close(mut self) {
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let drained = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.next().await;
+            }
+        };
+        let _ = tokio::time::timeout(SHUTDOWN_MAX, drained).await;
+    }
+}
