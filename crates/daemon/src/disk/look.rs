@@ -24,7 +24,7 @@ use super::attributes::xattrs_at;
 use super::read::{BUFFER_BYTES, read_stable};
 use super::root::{RootLost, STATE_NAME};
 use super::stat::{Seen, problem, stat_at, stat_handle};
-use super::walk::open_below;
+use super::walk::{open_below, open_place};
 
 /// How many requests make a second thread worth its start.
 const SHARED_FROM: usize = 16;
@@ -55,7 +55,7 @@ impl Disk {
         }
     }
 
-    fn list(&self, request: &ListRequest) -> Listed {
+    pub(super) fn list(&self, request: &ListRequest) -> Listed {
         let state = match self.try_list(request) {
             Ok(state) => state,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => DirectoryState::Missing,
@@ -65,15 +65,16 @@ impl Disk {
     }
 
     fn try_list(&self, request: &ListRequest) -> Result<DirectoryState, Errno> {
-        let flags = match request.only {
-            None => OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK,
-            Some(_) => OFlags::PATH | OFlags::DIRECTORY,
-        };
-        let directory =
-            match open_below(self.root.tree(), request.path.names(), flags | OFlags::NOATIME) {
-                Err(Errno::PERM) => open_below(self.root.tree(), request.path.names(), flags)?,
+        let (top, names) = (self.root.tree(), request.path.names());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+        let directory = match request.only {
+            Some(_) => open_place(top, names)?,
+            // Only the owner and root may leave the access time alone (open(2), O_NOATIME).
+            None => match open_below(top, names, flags | OFlags::NOATIME) {
+                Err(Errno::PERM) => open_below(top, names, flags)?,
                 opened => opened?,
-            };
+            },
+        };
         let mut listing = Listing::new(self, request, &directory);
         match &request.only {
             None => {

@@ -12,6 +12,7 @@
 
 mod apply;
 mod attributes;
+mod hints;
 mod ignore_rules;
 mod look;
 mod read;
@@ -22,6 +23,10 @@ mod staging;
 mod stat;
 mod versions;
 mod walk;
+mod watcher;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
@@ -32,11 +37,13 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 pub use attributes::{Owners, SpecialBits};
+pub use hints::{Dirty, Hints};
 pub use ignore_rules::IGNORE_NAME;
 pub use root::{Incarnation, Root, RootError, RootLost, STATE_NAME};
 pub use serve::{ContentReader, open_content};
 pub use staging::{FinishError, Partial, Staging};
 pub use versions::{Kept, KeptBecause, VersionId, Versions};
+pub use watcher::{Watcher, Watching};
 
 use attributes::AttributeRules;
 use ignore_rules::IgnoreRules;

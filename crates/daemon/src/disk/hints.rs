@@ -1,0 +1,114 @@
+//! Hints: where to look, from the watcher's thread to the driver. Bounded, without duplicates.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pleach_core::vocabulary::TreePath;
+use tokio::sync::Notify;
+
+/// How many hints wait at most; one more and they become one [`Dirty::Overflow`].
+const HINTS_MAX: usize = 65_536;
+
+/// Where to look, and how urgently. Never a fact: the look says what is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dirty {
+    /// The root was moved or deleted: ask [`super::Root::still_there`].
+    RootGone,
+    /// Events were lost: scan everything.
+    Overflow,
+    /// List this directory: it was not watched for a while.
+    Directory(TreePath),
+    /// Something was closed after writing, or renamed to here, or a directory or link was made: it is
+    /// likely complete.
+    Written(TreePath),
+    /// Something else happened to this name: made, written to, changed, removed or renamed away. More
+    /// may follow.
+    Name(TreePath),
+}
+
+/// The hints that wait to be taken. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Hints(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: Mutex<BTreeSet<Dirty>>,
+    wake: Notify,
+}
+
+impl Hints {
+    /// Waits until there is something, and takes all of it.
+    pub async fn next(&self) -> Vec<Dirty> {
+        loop {
+            let woken = self.0.wake.notified();
+            let taken = self.take();
+            if !taken.is_empty() {
+                return taken;
+            }
+            woken.await;
+        }
+    }
+
+    /// Takes what there is: what loses everything else first, then by path.
+    #[must_use]
+    pub fn take(&self) -> Vec<Dirty> {
+        std::mem::take(&mut *self.waiting()).into_iter().collect()
+    }
+
+    pub(crate) fn add(&self, dirty: Dirty) {
+        let mut waiting = self.waiting();
+        if waiting.contains(&Dirty::Overflow) && dirty != Dirty::RootGone {
+            // Everything will be scanned anyway.
+        } else if dirty == Dirty::Overflow || waiting.len() >= HINTS_MAX {
+            waiting.retain(|known| *known == Dirty::RootGone);
+            waiting.insert(Dirty::Overflow);
+            waiting.extend((dirty == Dirty::RootGone).then_some(dirty));
+        } else {
+            waiting.insert(dirty);
+        }
+        drop(waiting);
+        self.0.wake.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<Dirty>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Dirty {
+        Dirty::Name(TreePath::parse(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn one_name_is_hinted_at_once() {
+        let hints = Hints::default();
+        hints.add(name("a"));
+        hints.add(name("a"));
+        assert_eq!(hints.take(), [name("a")]);
+        assert!(hints.take().is_empty());
+    }
+
+    #[test]
+    fn too_many_hints_become_one_overflow() {
+        let hints = Hints::default();
+        for index in 0..=HINTS_MAX {
+            hints.add(name(&index.to_string()));
+        }
+        hints.add(name("later"));
+        hints.add(Dirty::RootGone);
+        assert_eq!(hints.take(), [Dirty::RootGone, Dirty::Overflow]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken() {
+        let hints = Hints::default();
+        let other = hints.clone();
+        let waiting = tokio::spawn(async move { other.next().await });
+        hints.add(name("a"));
+        assert_eq!(waiting.await.unwrap(), [name("a")]);
+    }
+}

@@ -1,0 +1,152 @@
+//! The staging area and the versions.
+
+use std::io::Write as _;
+
+use super::*;
+
+fn reopen(bench: Bench) -> Bench {
+    let Bench { scratch, disk } = bench;
+    drop(disk);
+    let root = Root::open(&scratch.path().join("store")).unwrap();
+    Bench { disk: Disk::open(root, DiskOptions::default()).unwrap(), scratch }
+}
+
+#[test]
+fn fetch_resumes_after_a_restart() {
+    let bench = Bench::new();
+    let bytes = vec![5; 100_000];
+    let hash = ContentHash::of(&bytes);
+    let mut partial = bench.disk.staging().begin(hash, 100_000).unwrap();
+    partial.write_at(0, &bytes[..60_000]).unwrap();
+    drop(partial);
+    let bench = reopen(bench);
+    let mut partial = bench.disk.staging().begin(hash, 100_000).unwrap();
+    assert_eq!(partial.existing(), 60_000);
+    partial.write_at(60_000, &bytes[60_000..]).unwrap();
+    partial.finish().unwrap();
+    assert!(bench.disk.staging().has(hash));
+}
+
+#[test]
+fn wrong_bytes_are_not_accepted_and_not_kept() {
+    let bench = Bench::new();
+    let hash = ContentHash::of(b"right");
+    let mut partial = bench.disk.staging().begin(hash, 5).unwrap();
+    partial.write_at(0, b"wrong").unwrap();
+    assert!(matches!(partial.finish(), Err(FinishError::WrongHash(_))));
+    assert!(!bench.disk.staging().has(hash));
+    assert_eq!(bench.disk.staging().begin(hash, 5).unwrap().existing(), 0);
+}
+
+#[test]
+fn bytes_beyond_the_size_and_second_fetchers_are_refused() {
+    let bench = Bench::new();
+    let hash = ContentHash::of(b"x");
+    let mut partial = bench.disk.staging().begin(hash, 1).unwrap();
+    assert!(partial.write_at(1, b"y").is_err());
+    assert!(partial.write_at(u64::MAX, b"y").is_err());
+    assert!(bench.disk.staging().begin(hash, 1).is_err());
+}
+
+#[test]
+fn fetched_zeros_are_holes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let bench = Bench::new();
+    let bytes = vec![0; 4 << 20];
+    let hash = ContentHash::of(&bytes);
+    bench.disk.staging().insert(hash, &bytes).unwrap();
+    let file = bench.disk.staging().open_content(hash).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 4 << 20);
+    assert_eq!(file.metadata().unwrap().blocks(), 0);
+}
+
+#[test]
+fn complete_content_is_checked_again_after_a_restart() {
+    let bench = Bench::new();
+    let hash = ContentHash::of(b"fetched");
+    bench.disk.staging().insert(hash, b"fetched").unwrap();
+    bench.write(".pleach/staging/1.put", b"torn");
+    let bench = reopen(bench);
+    assert!(!bench.disk.staging().has(hash));
+    let partial = bench.disk.staging().begin(hash, 7).unwrap();
+    assert_eq!(partial.existing(), 7);
+    partial.finish().unwrap();
+    assert!(bench.disk.staging().has(hash));
+    assert_eq!(bench.state_names("staging"), [hash.to_string()]);
+}
+
+fn with_one_version() -> Bench {
+    let mut bench = Bench::new();
+    bench.write("f", b"old");
+    let expected = bench.fingerprint("f");
+    done(&bench.apply_one(remove_file("f", expected)));
+    bench
+}
+
+#[test]
+fn versions_are_known_after_a_restart() {
+    let bench = with_one_version();
+    assert_eq!(bench.disk.versions().settle(u64::MAX).unwrap(), 0);
+    let before = bench.disk.versions().list(None);
+    let bench = reopen(bench);
+    assert_eq!(bench.disk.versions().list(None), before);
+    assert_eq!(before[0].hash, Some(ContentHash::of(b"old")));
+    assert!(bench.disk.versions().find(ContentHash::of(b"old")).is_some());
+}
+
+#[test]
+fn versions_survive_a_torn_and_a_lost_index() {
+    let bench = with_one_version();
+    let index = bench.at(".pleach/versions/index");
+    std::fs::OpenOptions::new().append(true).open(&index).unwrap().write_all(b"torn").unwrap();
+    let bench = reopen(bench);
+    assert_eq!(bench.disk.versions().list(Some(&path("f"))).len(), 1);
+    std::fs::remove_file(&index).unwrap();
+    let bench = reopen(bench);
+    assert_eq!(bench.disk.versions().list(None)[0].path, None);
+    assert!(bench.disk.versions().find(ContentHash::of(b"old")).is_some());
+}
+
+#[test]
+fn write_through_an_old_handle_is_noticed_and_not_served_under_the_old_hash() {
+    let mut bench = Bench::new();
+    bench.write("f", b"old");
+    let mut held = std::fs::OpenOptions::new().append(true).open(bench.at("f")).unwrap();
+    let expected = Expected::Present(bench.fingerprint("f"));
+    done(&bench.apply_one(put("f", expected, b"new")));
+    let versions = bench.disk.versions().clone();
+    assert!(versions.find(ContentHash::of(b"old")).is_some());
+    assert!(versions.late_writes(0).is_empty());
+    held.write_all(b" and late").unwrap();
+    let late = versions.late_writes(0);
+    assert_eq!(late.len(), 1);
+    assert_eq!(late[0].path, Some(path("f")));
+    assert!(versions.late_writes(0).is_empty());
+    assert!(versions.find(ContentHash::of(b"old")).is_none());
+    assert!(versions.find(ContentHash::of(b"old and late")).is_some());
+}
+
+#[test]
+fn version_let_go_is_gone() {
+    let bench = with_one_version();
+    let kept = bench.disk.versions().list(None).remove(0);
+    bench.disk.versions().remove(kept.id).unwrap();
+    assert!(bench.disk.versions().find(ContentHash::of(b"old")).is_none());
+    assert!(bench.state_names("versions").is_empty());
+}
+
+#[test]
+fn content_of_the_tree_is_served_only_while_it_is_the_expected_one() {
+    let bench = Bench::new();
+    bench.write("f", b"hello");
+    let fingerprint = bench.fingerprint("f");
+    let root = bench.disk.root();
+    let reader = open_content(root, &path("f"), &fingerprint).unwrap().unwrap();
+    let mut bytes = [0; 4];
+    assert_eq!(reader.read_at(1, &mut bytes).unwrap(), 4);
+    assert_eq!(&bytes, b"ello");
+    assert!(reader.is_unchanged().unwrap());
+    bench.write("f", b"changed");
+    assert!(!reader.is_unchanged().unwrap());
+    assert!(open_content(root, &path("f"), &fingerprint).unwrap().is_none());
+}

@@ -1,0 +1,148 @@
+//! The watcher, on real events. Every test waits for hints, never for time.
+
+use std::time::Duration;
+
+use super::*;
+
+struct Watched {
+    bench: Bench,
+    watcher: Watcher,
+    hints: Hints,
+    heard: Vec<Dirty>,
+}
+
+impl Watched {
+    fn new(directories: &[&str]) -> Self {
+        let bench = Bench::new();
+        for directory in directories {
+            std::fs::create_dir_all(bench.at(directory)).unwrap();
+        }
+        let (mut watcher, hints) = Watcher::start(bench.disk.root()).unwrap();
+        for directory in directories {
+            assert_eq!(watcher.watch(&path(directory)), Watching::Started);
+        }
+        Self { bench, watcher, hints, heard: Vec::new() }
+    }
+
+    /// Waits until all of `wanted` have been heard, in any order; heals as a driver does.
+    fn wait_for(&mut self, wanted: &[Dirty]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        while !wanted.iter().all(|dirty| self.heard.contains(dirty)) {
+            let next =
+                async { tokio::time::timeout(Duration::from_secs(20), self.hints.next()).await };
+            let Ok(next) = runtime.block_on(next) else {
+                panic!("heard {:?}, not all of {wanted:?}", self.heard);
+            };
+            self.heard.extend(next);
+            self.watcher.heal();
+        }
+        self.heard.clear();
+    }
+}
+
+fn written(relative: &str) -> Dirty {
+    Dirty::Written(path(relative))
+}
+
+fn changed(relative: &str) -> Dirty {
+    Dirty::Name(path(relative))
+}
+
+#[test]
+fn writing_renaming_and_removing_are_heard() {
+    let mut watched = Watched::new(&["", "d"]);
+    watched.bench.write("f", b"x");
+    watched.wait_for(&[written("f")]);
+    std::fs::rename(watched.bench.at("f"), watched.bench.at("d/g")).unwrap();
+    watched.wait_for(&[changed("f"), written("d/g")]);
+    std::fs::remove_file(watched.bench.at("d/g")).unwrap();
+    watched.wait_for(&[changed("d/g")]);
+    std::fs::create_dir(watched.bench.at("new")).unwrap();
+    watched.wait_for(&[written("new")]);
+}
+
+#[test]
+fn link_is_never_followed() {
+    let mut watched = Watched::new(&[""]);
+    let outside = watched.bench.scratch.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, watched.bench.at("l")).unwrap();
+    assert_eq!(watched.watcher.watch(&path("l")), Watching::Gone);
+}
+
+#[test]
+fn state_of_the_store_is_not_heard_of() {
+    let mut watched = Watched::new(&[""]);
+    watched.bench.write(".pleach/file", b"x");
+    watched.bench.write("f", b"x");
+    watched.wait_for(&[written("f")]);
+    assert!(
+        watched.hints.take().iter().all(|dirty| *dirty == written("f") || *dirty == changed("f"))
+    );
+}
+
+#[test]
+fn directory_that_a_user_moved_is_watched_under_its_new_path() {
+    let mut watched = Watched::new(&["", "d", "d/sub"]);
+    std::fs::rename(watched.bench.at("d"), watched.bench.at("e")).unwrap();
+    watched.wait_for(&[changed("d"), written("e")]);
+    // As a driver does that lists what it finds.
+    for directory in ["e", "e/sub"] {
+        assert_eq!(watched.watcher.watch(&path(directory)), Watching::Started);
+    }
+    watched.bench.write("e/sub/f", b"x");
+    watched.wait_for(&[written("e/sub/f")]);
+    assert_eq!(watched.watcher.watched_count(), 3);
+}
+
+#[test]
+fn directory_that_we_moved_is_watched_under_its_new_path() {
+    let mut watched = Watched::new(&["", "d", "d/sub"]);
+    std::fs::rename(watched.bench.at("d"), watched.bench.at("e")).unwrap();
+    watched.watcher.moved(&path("d"), &path("e"));
+    watched.wait_for(&[Dirty::Directory(path("e")), Dirty::Directory(path("e/sub"))]);
+    watched.bench.write("e/sub/f", b"x");
+    watched.wait_for(&[written("e/sub/f")]);
+}
+
+#[test]
+fn directory_removed_and_made_anew_is_watched() {
+    let mut watched = Watched::new(&["", "d"]);
+    std::fs::remove_dir(watched.bench.at("d")).unwrap();
+    std::fs::create_dir(watched.bench.at("d")).unwrap();
+    watched.wait_for(&[Dirty::Directory(path("d"))]);
+    watched.bench.write("d/f", b"x");
+    watched.wait_for(&[written("d/f")]);
+}
+
+#[test]
+fn directory_watched_before_its_predecessors_end_is_heard_stays_watched() {
+    let mut watched = Watched::new(&["", "d"]);
+    for round in 0..50 {
+        std::fs::rename(watched.bench.at("d"), watched.bench.at("old")).unwrap();
+        std::fs::create_dir(watched.bench.at("d")).unwrap();
+        watched.watcher.watch(&path("d"));
+        watched.watcher.watch(&path("old"));
+        watched.bench.write("marker", b"x");
+        watched.wait_for(&[changed("d"), written("old"), written("marker")]);
+        let file = format!("d/f{round}");
+        watched.bench.write(&file, b"x");
+        watched.wait_for(&[written(&file)]);
+        std::fs::remove_dir_all(watched.bench.at("old")).unwrap();
+    }
+}
+
+#[test]
+fn root_that_moves_is_heard_of() {
+    let mut watched = Watched::new(&[""]);
+    let (from, to) = (watched.bench.at(""), watched.bench.scratch.path().join("moved"));
+    std::fs::rename(from, to).unwrap();
+    watched.wait_for(&[Dirty::RootGone]);
+}
+
+#[test]
+fn state_that_is_removed_is_heard_of() {
+    let mut watched = Watched::new(&[""]);
+    std::fs::rename(watched.bench.at(".pleach"), watched.bench.scratch.path().join("s")).unwrap();
+    watched.wait_for(&[Dirty::RootGone]);
+}

@@ -1,0 +1,322 @@
+//! The watcher: inotify, by way of `notify`, one watch for each directory.
+//!
+//! The driver watches a directory, then lists it, then descends: what is made in between is either
+//! listed or hinted at. Watches are not recursive, so that nothing is walked twice and `.pleach` and what
+//! is ignored cost nothing.
+//!
+//! `notify` knows its watches by path and drops those of a path that was removed or renamed away, even if
+//! something else has been watched there meanwhile. So whenever it may have dropped one, this module
+//! forgets it as well, and watches anew what stands at the path, with a hint to list it
+//! ([`Watcher::heal`]). An inode is watched under one path only: inotify has one watch for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind, RenameMode};
+use notify::{Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use pleach_core::values::{Problem, ProblemKind};
+use pleach_core::vocabulary::TreePath;
+use rustix::io::Errno;
+
+use super::hints::{Dirty, Hints};
+use super::root::{Root, STATE_NAME};
+use super::stat::{problem, stat_handle};
+use super::walk::open_place;
+
+/// `PATH_MAX` without the NUL: inotify takes paths, and no longer ones.
+const PATH_BYTES_MAX: usize = 4095;
+
+/// What came of watching a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// It is watched from now on. List it.
+    Started,
+    /// It was watched already.
+    Already,
+    /// There is no such directory.
+    Gone,
+    /// It can't be watched: it is to be scanned from time to time.
+    Unwatched(Problem),
+}
+
+/// The watches of a store.
+#[derive(Debug)]
+pub struct Watcher {
+    inotify: RecommendedWatcher,
+    root: Root,
+    hints: Hints,
+    watches: Arc<Mutex<Watches>>,
+    unwatched: BTreeSet<TreePath>,
+}
+
+type Inode = (u64, u64);
+
+/// What is watched, as far as is known.
+#[derive(Debug, Default)]
+struct Watches {
+    by_path: BTreeMap<TreePath, Inode>,
+    by_inode: BTreeMap<Inode, TreePath>,
+    /// Paths whose watch `notify` may have dropped.
+    doubtful: BTreeSet<TreePath>,
+}
+
+impl Watches {
+    fn insert(&mut self, path: TreePath, inode: Inode) {
+        self.by_inode.insert(inode, path.clone());
+        self.by_path.insert(path, inode);
+    }
+
+    fn remove(&mut self, path: &TreePath) {
+        if let Some(inode) = self.by_path.remove(path) {
+            self.by_inode.remove(&inode);
+        }
+    }
+
+    /// The watched directories at and below `path`, outermost first.
+    fn subtree(&self, path: &TreePath) -> Vec<TreePath> {
+        let from = self.by_path.range(path.clone()..);
+        from.map(|(path, _)| path).take_while(|below| below.starts_with(path)).cloned().collect()
+    }
+
+    /// Whatever is watched at and below `path` may not be any more.
+    fn doubt(&mut self, path: &TreePath) {
+        for below in self.subtree(path) {
+            self.remove(&below);
+            self.doubtful.insert(below);
+        }
+    }
+}
+
+impl Watcher {
+    /// Starts to watch, nothing at first. The hints come out of the second value.
+    pub fn start(root: &Root) -> Result<(Self, Hints), Problem> {
+        let hints = Hints::default();
+        let watches = Arc::new(Mutex::new(Watches::default()));
+        let listener = Listener {
+            root: root.path().to_owned(),
+            hints: hints.clone(),
+            watches: Arc::clone(&watches),
+        };
+        let config = Config::default().with_follow_symlinks(false);
+        let inotify = RecommendedWatcher::new(move |event| listener.hear(event), config)
+            .map_err(|error| watch_problem(&error, &TreePath::root()))?;
+        let unwatched = BTreeSet::new();
+        Ok((Self { inotify, root: root.clone(), hints: hints.clone(), watches, unwatched }, hints))
+    }
+
+    /// Watches a directory, not what is below. To be called before listing it; cheap if it is watched.
+    pub fn watch(&mut self, directory: &TreePath) -> Watching {
+        self.heal();
+        self.watch_now(directory)
+    }
+
+    fn watch_now(&mut self, directory: &TreePath) -> Watching {
+        let inode = match open_place(self.root.tree(), directory.names())
+            .and_then(|handle| stat_handle(&handle))
+        {
+            Ok(fingerprint) => (fingerprint.device, fingerprint.inode),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Watching::Gone,
+            Err(errno) => return self.leave(directory, problem(errno, directory)),
+        };
+        let stale = {
+            let watches = self.watches();
+            if watches.by_path.get(directory) == Some(&inode) {
+                return Watching::Already;
+            }
+            let elsewhere = watches.by_inode.get(&inode).cloned();
+            let replaced = watches.by_path.contains_key(directory).then(|| directory.clone());
+            [elsewhere, replaced]
+        };
+        for path in stale.into_iter().flatten() {
+            self.unwatch(&path);
+        }
+        let path = self.absolute(directory);
+        if path.as_os_str().len() > PATH_BYTES_MAX {
+            return self.leave(directory, problem(Errno::NAMETOOLONG, directory));
+        }
+        // Known before it stands: an event about it that comes at once must find it.
+        self.watches().insert(directory.clone(), inode);
+        match self.inotify.watch(&path, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.unwatched.remove(directory);
+                Watching::Started
+            }
+            Err(error) => {
+                self.watches().remove(directory);
+                match error.kind {
+                    notify::ErrorKind::PathNotFound => Watching::Gone,
+                    _ => self.leave(directory, watch_problem(&error, directory)),
+                }
+            }
+        }
+    }
+
+    /// Stops watching a directory and all below.
+    pub fn unwatch(&mut self, directory: &TreePath) {
+        let subtree = self.watches().subtree(directory);
+        for path in subtree {
+            self.watches().remove(&path);
+            // It may have gone by itself, with its directory.
+            let _ = self.inotify.unwatch(&self.absolute(&path));
+        }
+        self.unwatched.retain(|path| !path.starts_with(directory));
+    }
+
+    /// Follows a directory that was moved, with all below. What happened there while no watch stood is
+    /// hinted at as a directory to list.
+    pub fn moved(&mut self, from: &TreePath, to: &TreePath) {
+        let subtree = self.watches().subtree(from);
+        self.unwatch(from);
+        for old in subtree {
+            let mut names = to.names().to_vec();
+            names.extend_from_slice(&old.names()[from.names().len()..]);
+            self.watch_again(&TreePath::new(names));
+        }
+    }
+
+    /// Watches anew what may have lost its watch. To be called after hints were taken.
+    pub fn heal(&mut self) {
+        let doubtful = std::mem::take(&mut self.watches().doubtful);
+        for path in &doubtful {
+            // Where notify still has it, it stands for an inode that may be elsewhere by now. Watched
+            // anew since the doubt arose, it is forgotten all the same: it loses its watch here.
+            self.watches().remove(path);
+            let _ = self.inotify.unwatch(&self.absolute(path));
+        }
+        for path in doubtful {
+            self.watch_again(&path);
+        }
+    }
+
+    /// The directories that could not be watched.
+    #[must_use]
+    pub fn unwatched(&self) -> &BTreeSet<TreePath> {
+        &self.unwatched
+    }
+
+    /// How many directories are watched.
+    #[must_use]
+    pub fn watched_count(&self) -> usize {
+        self.watches().by_path.len()
+    }
+
+    fn watch_again(&mut self, directory: &TreePath) {
+        match self.watch_now(directory) {
+            Watching::Started | Watching::Unwatched(_) => {
+                self.hints.add(Dirty::Directory(directory.clone()));
+            }
+            Watching::Already | Watching::Gone => {}
+        }
+    }
+
+    fn leave(&mut self, directory: &TreePath, problem: Problem) -> Watching {
+        self.unwatched.insert(directory.clone());
+        Watching::Unwatched(problem)
+    }
+
+    fn absolute(&self, path: &TreePath) -> PathBuf {
+        if path.is_root() {
+            return self.root.path().to_owned();
+        }
+        self.root.path().join(OsStr::from_bytes(&path.to_bytes()))
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Turns events into hints, on notify's thread.
+struct Listener {
+    root: PathBuf,
+    hints: Hints,
+    watches: Arc<Mutex<Watches>>,
+}
+
+/// What an event means for one path.
+enum Meaning {
+    Complete,
+    Changing,
+    /// The name is another one's or nobody's: a watch of a directory there is not to be trusted.
+    Left,
+}
+
+impl Listener {
+    fn hear(&self, event: notify::Result<notify::Event>) {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, "the watcher lost events");
+                self.hints.add(Dirty::Overflow);
+                return;
+            }
+        };
+        if event.attrs.flag() == Some(Flag::Rescan) {
+            self.hints.add(Dirty::Overflow);
+        }
+        let Some(meaning) = meaning(event.kind) else { return };
+        for path in &event.paths {
+            self.hear_of(path, &meaning);
+        }
+    }
+
+    fn hear_of(&self, path: &Path, meaning: &Meaning) {
+        let Ok(below) = path.strip_prefix(&self.root) else { return };
+        let Ok(path) = TreePath::parse(below.as_os_str().as_bytes()) else { return };
+        let is_state =
+            path.names().first().is_some_and(|name| name.as_bytes() == STATE_NAME.as_bytes());
+        if path.is_root() || is_state {
+            if matches!(meaning, Meaning::Left) && path.names().len() <= 1 {
+                self.hints.add(Dirty::RootGone);
+            }
+            return;
+        }
+        match meaning {
+            Meaning::Complete => self.hints.add(Dirty::Written(path)),
+            Meaning::Changing => self.hints.add(Dirty::Name(path)),
+            Meaning::Left => {
+                self.watches.lock().unwrap_or_else(PoisonError::into_inner).doubt(&path);
+                self.hints.add(Dirty::Name(path));
+            }
+        }
+    }
+}
+
+fn meaning(kind: EventKind) -> Option<Meaning> {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Create(CreateKind::Folder)
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Meaning::Complete),
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
+            Some(Meaning::Left)
+        }
+        // `Both` repeats what `From` and `To` have said.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both))
+        | EventKind::Access(_)
+        | EventKind::Other => None,
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any => Some(Meaning::Changing),
+    }
+}
+
+fn watch_problem(error: &notify::Error, path: &TreePath) -> Problem {
+    let limit = || Problem {
+        kind: ProblemKind::WatchLimit,
+        path: path.clone(),
+        reason:
+            "the system's limit of watches is reached: changes here are found by scanning, later; \
+                 raise fs.inotify.max_user_watches or max_user_instances"
+                .to_owned(),
+    };
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => limit(),
+        notify::ErrorKind::Io(source) => match Errno::from_io_error(source) {
+            Some(Errno::MFILE | Errno::NOSPC) => limit(),
+            Some(errno) => problem(errno, path),
+            None => problem(Errno::IO, path),
+        },
+        _ => problem(Errno::IO, path),
+    }
+}
