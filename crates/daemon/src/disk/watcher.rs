@@ -168,8 +168,18 @@ impl Watcher {
     /// Follows a directory that was moved, with all below. What happened there while no watch stood is
     /// hinted at as a directory to list.
     pub fn moved(&mut self, from: &TreePath, to: &TreePath) {
-        let subtree = self.watches().subtree(from);
-        self.unwatch(from);
+        // The event of the move may have been faster: then they are in doubt by now.
+        let subtree = {
+            let mut watches = self.watches();
+            watches.doubt(from);
+            watches
+                .doubtful
+                .iter()
+                .filter(|path| path.starts_with(from))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        self.heal();
         for old in subtree {
             let mut names = to.names().to_vec();
             names.extend_from_slice(&old.names()[from.names().len()..]);
