@@ -4,9 +4,7 @@ use std::path::Path;
 
 use pleach_core::vocabulary::{MasterId, StoreId};
 
-use crate::control::{
-    ConflictReport, Counts, MasterLabel, MasterReport, StatusReport, Work,
-};
+use crate::control::{ConflictReport, Counts, MasterLabel, MasterReport, StatusReport, Work};
 use crate::state::{MetaKey, State, StateError};
 use crate::store;
 

@@ -25,12 +25,8 @@ use super::walk::Parents;
 /// With so many files or more in a batch, one syncfs is cheaper than an fsync for each.
 const SYNCFS_FROM: usize = 4;
 
-/// How often an entry that came out of the tree is tried to be put back while somebody keeps replacing
-/// what stands there. Then it is kept in the versions.
-const PUT_BACK_TRIES: u32 = 3;
-
 /// Why a step was not taken.
-enum Stop {
+pub(crate) enum Stop {
     /// Something else is there.
     Differs,
     /// The system said no; the path is added by the caller.
@@ -53,7 +49,7 @@ impl From<Errno> for Stop {
     }
 }
 
-type Step = Result<Fingerprint, Stop>;
+pub(crate) type Step = Result<Fingerprint, Stop>;
 
 impl Disk {
     /// Takes the steps of `batch` in order. One that can't be taken does not keep the others from it.
@@ -98,14 +94,14 @@ impl Disk {
                 self.stage(effect, sync, &mut uses)
             })
             .collect();
-        if sync == Sync::WithBatch {
-            if let Err(errno) = rustix::fs::syncfs(self.root.tree()) {
-                for (effect, staged) in batch.iter().zip(&mut staged) {
-                    if let Some(Ok(written)) = staged {
-                        // After a failed sync nobody knows which pages were lost: it is made anew.
-                        self.drop_unsynced(written);
-                        *staged = Some(Err(problem(errno, &shown_path(effect.target()))));
-                    }
+        if sync == Sync::WithBatch
+            && let Err(errno) = rustix::fs::syncfs(self.root.tree())
+        {
+            for (effect, staged) in batch.iter().zip(&mut staged) {
+                if let Some(Ok(written)) = staged {
+                    // After a failed sync nobody knows which pages were lost: it is made anew.
+                    self.drop_unsynced(written);
+                    *staged = Some(Err(problem(errno, &shown_path(effect.target()))));
                 }
             }
         }
@@ -168,27 +164,27 @@ impl Disk {
 }
 
 /// The path of a location, for rules and for people; of a parked one, from the parked entry.
-fn shown_path(location: &Location) -> TreePath {
+pub(crate) fn shown_path(location: &Location) -> TreePath {
     match location {
         Location::Tree(path) | Location::Parked(_, path) => path.clone(),
     }
 }
 
 /// An open directory and a name in it.
-struct Spot {
-    directory: Rc<OwnedFd>,
-    name: Name,
+pub(crate) struct Spot {
+    pub(crate) directory: Rc<OwnedFd>,
+    pub(crate) name: Name,
 }
 
 impl Spot {
-    fn stat(&self) -> Step {
+    pub(crate) fn stat(&self) -> Step {
         stat_at(&self.directory, self.name.as_bytes())?.node().ok_or(Stop::Differs)
     }
 }
 
 /// One batch under way.
-struct Run<'a> {
-    disk: &'a mut Disk,
+pub(crate) struct Run<'a> {
+    pub(crate) disk: &'a mut Disk,
     tree: Parents,
     parked: Parents,
     /// What the batch has itself left behind, by device and inode: there the change time says nothing.
@@ -282,7 +278,7 @@ impl<'a> Run<'a> {
     }
 
     /// What is at `spot`, if it is what is expected there.
-    fn guard(&self, spot: &Spot, expected: &Fingerprint) -> Step {
+    pub(crate) fn guard(&self, spot: &Spot, expected: &Fingerprint) -> Step {
         let now = spot.stat()?;
         let same = match now.kind {
             Kind::Directory => now.same_object(expected),
@@ -343,79 +339,10 @@ impl<'a> Run<'a> {
         Ok(left(&staged.fingerprint, spot.stat().ok()))
     }
 
-    /// Exchanges, and looks at what came out.
-    fn replace(
-        &mut self,
-        staged: &Staged,
-        at: &Location,
-        spot: &Spot,
-        expected: &Fingerprint,
-    ) -> Result<(), Stop> {
-        let before = self.guard(spot, expected)?;
-        if before.kind == Kind::Directory {
-            return Err(Stop::Differs);
-        }
-        self.disk.at(Moment::BeforeReplace);
-        self.exchange(staged, spot)?;
-        let came = stat_at(self.disk.staging.directory(), &*staged.name)?.node();
-        match came {
-            Some(came) if untouched(&before, &came) => {
-                let path = shown_path(at);
-                let kept =
-                    self.disk.keep_staged(&staged.name, Some(&path), KeptBecause::Replaced, &came);
-                if kept.is_err() {
-                    self.put_back(staged, spot);
-                }
-                Ok(kept?)
-            }
-            _ => {
-                self.disk.at(Moment::BeforePutBack);
-                self.put_back(staged, spot);
-                Err(Stop::Differs)
-            }
-        }
-    }
-
-    fn exchange(&self, staged: &Staged, spot: &Spot) -> Result<(), Errno> {
-        let from = self.disk.staging.directory();
-        let (to, name) = (&spot.directory, spot.name.as_bytes());
-        rustix::fs::renameat_with(from, &*staged.name, to, name, RenameFlags::EXCHANGE)
-    }
-
-    /// Puts back what came out by an exchange. Whatever else comes out while doing so is a user's, and
-    /// newer: it goes back in turn. At the end either our own file is in the staging area, or a user's
-    /// older one, which [`Disk::unstage`] keeps in the versions.
-    fn put_back(&self, staged: &Staged, spot: &Spot) {
-        for _ in 0..PUT_BACK_TRIES {
-            let from = self.disk.staging.directory();
-            match self.exchange(staged, spot) {
-                Ok(()) => {}
-                Err(Errno::NOENT) => {
-                    let (to, name) = (&spot.directory, spot.name.as_bytes());
-                    let flags = RenameFlags::NOREPLACE;
-                    if rustix::fs::renameat_with(from, &*staged.name, to, name, flags).is_ok() {
-                        return;
-                    }
-                    continue;
-                }
-                Err(_) => return,
-            }
-            let out = stat_at(from, &*staged.name).ok().and_then(|seen| seen.node());
-            if out.is_none_or(|out| out.same_object(&staged.fingerprint)) {
-                return;
-            }
-            // A user has replaced our file meanwhile: theirs is the newest, so it goes back and what
-            // it had replaced stays out.
-            if self.exchange(staged, spot).is_ok() {
-                return;
-            }
-        }
-    }
-
     fn rename(&mut self, from: &Location, to: &Location, expected: &Fingerprint) -> Step {
         let (source, target) = (self.spot(from)?, self.spot(to)?);
         let before = self.guard(&source, expected)?;
-        self.disk.at(Moment::BeforeMove);
+        self.disk.at(Before::Move);
         move_entry(&source, &target)?;
         let after = target.stat().ok();
         if after.is_some_and(|after| !after.same_object(&before)) {
@@ -436,7 +363,7 @@ impl<'a> Run<'a> {
         if before.kind == Kind::Directory {
             return Err(Stop::Differs);
         }
-        self.disk.at(Moment::BeforeRemove);
+        self.disk.at(Before::Remove);
         let id = self.disk.versions.reserve();
         let kept = name_of(id);
         let versions = self.disk.versions.directory();
@@ -502,7 +429,7 @@ fn move_entry(from: &Spot, to: &Spot) -> Result<(), Errno> {
 }
 
 /// Whether what came out by our own rename is what was there before it, the change time aside.
-fn untouched(before: &Fingerprint, came: &Fingerprint) -> bool {
+pub(crate) fn untouched(before: &Fingerprint, came: &Fingerprint) -> bool {
     *came == Fingerprint { changed: came.changed, ..*before }
 }
 
@@ -518,9 +445,9 @@ fn left(ours: &Fingerprint, now: Option<Fingerprint>) -> Fingerprint {
 
 /// A moment between a check and the step after it, where tests let a user act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    BeforeReplace,
-    BeforePutBack,
-    BeforeMove,
-    BeforeRemove,
+pub(crate) enum Before {
+    Replace,
+    PutBack,
+    Move,
+    Remove,
 }

@@ -16,6 +16,7 @@ mod hints;
 mod ignore_rules;
 mod look;
 mod read;
+mod replace;
 mod root;
 mod serve;
 mod stage;
@@ -83,7 +84,7 @@ enum Durability {
 
 #[cfg(test)]
 #[derive(Default)]
-struct Hook(Option<Box<dyn FnMut(apply::Moment) + Send + Sync>>);
+struct Hook(Option<Box<dyn FnMut(apply::Before) + Send + Sync>>);
 
 #[cfg(test)]
 impl std::fmt::Debug for Hook {
@@ -176,10 +177,10 @@ impl Disk {
 
     #[cfg(not(test))]
     #[inline]
-    fn at(&mut self, _moment: apply::Moment) {}
+    fn at(&mut self, _moment: apply::Before) {}
 
     #[cfg(test)]
-    fn at(&mut self, moment: apply::Moment) {
+    fn at(&mut self, moment: apply::Before) {
         if let Some(hook) = &mut self.hook.0 {
             hook(moment);
         }

@@ -53,6 +53,7 @@ pub(crate) fn read_stable(top: impl AsFd, request: &ReadRequest, buffer: &mut [u
     }
 }
 
+/// The hash, and the bytes if they are few; none if the file is not the expected one.
 type Read = Option<(ContentHash, Option<Vec<u8>>)>;
 
 fn try_read(top: impl AsFd, request: &ReadRequest, buffer: &mut [u8]) -> Result<Read, Errno> {
@@ -69,11 +70,7 @@ fn try_read(top: impl AsFd, request: &ReadRequest, buffer: &mut [u8]) -> Result<
 }
 
 /// Hashes what `file` holds from its position on; none if it isn't as long as expected.
-pub(crate) fn hash_exactly(
-    file: &OwnedFd,
-    expected: &Fingerprint,
-    buffer: &mut [u8],
-) -> Result<Option<(ContentHash, Option<Vec<u8>>)>, Errno> {
+fn hash_exactly(file: &OwnedFd, expected: &Fingerprint, buffer: &mut [u8]) -> Result<Read, Errno> {
     let mut hasher = blake3::Hasher::new();
     let mut bytes =
         (expected.size <= INLINE_BYTES_MAX).then(|| Vec::with_capacity(expected.size as usize));

@@ -355,10 +355,10 @@ impl Index {
             let id = VersionId(number);
             present.insert(id);
             self.next = self.next.max(number.saturating_add(1));
-            if !self.kept.contains_key(&id) {
-                if let Some(fingerprint) = stat_at(directory, entry.file_name())?.node() {
-                    self.set(kept_now(id, None, KeptBecause::Lost, &fingerprint));
-                }
+            if !self.kept.contains_key(&id)
+                && let Some(fingerprint) = stat_at(directory, entry.file_name())?.node()
+            {
+                self.set(kept_now(id, None, KeptBecause::Lost, &fingerprint));
             }
         }
         let absent: Vec<_> = self.kept.keys().filter(|id| !present.contains(id)).copied().collect();

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pleach_core::values::ProblemKind;
 
-use super::super::apply::Moment;
+use super::super::apply::Before;
 use super::*;
 
 /// Lets a user act at `moment`, the first time it comes.
-fn at_moment(bench: &mut Bench, moment: Moment, act: impl Fn() + Send + Sync + 'static) {
+fn at_moment(bench: &mut Bench, moment: Before, act: impl Fn() + Send + Sync + 'static) {
     let left = AtomicU32::new(1);
     bench.disk.hook = Hook(Some(Box::new(move |now| {
         if now == moment && left.swap(0, Ordering::Relaxed) == 1 {
@@ -23,7 +23,7 @@ fn edit_between_check_and_exchange_is_put_back() {
     bench.write("f", b"old");
     let expected = Expected::Present(bench.fingerprint("f"));
     let at = bench.at("f");
-    at_moment(&mut bench, Moment::BeforeReplace, move || {
+    at_moment(&mut bench, Before::Replace, move || {
         std::fs::write(&at, b"edited").unwrap();
     });
     assert_eq!(bench.apply_one(put("f", expected, b"new")), Outcome::Differs);
@@ -39,7 +39,7 @@ fn rename_over_the_file_between_check_and_exchange_is_put_back() {
     bench.write("temp", b"new of the user");
     let expected = Expected::Present(bench.fingerprint("f"));
     let (temp, at) = (bench.at("temp"), bench.at("f"));
-    at_moment(&mut bench, Moment::BeforeReplace, move || std::fs::rename(&temp, &at).unwrap());
+    at_moment(&mut bench, Before::Replace, move || std::fs::rename(&temp, &at).unwrap());
     assert_eq!(bench.apply_one(put("f", expected, b"new")), Outcome::Differs);
     assert_eq!(bench.read("f"), "new of the user");
 }
@@ -52,8 +52,8 @@ fn twice_edited(act: fn(&Path)) -> Bench {
     let expected = Expected::Present(bench.fingerprint("f"));
     let at = bench.at("");
     bench.disk.hook = Hook(Some(Box::new(move |now| match now {
-        Moment::BeforeReplace => std::fs::write(at.join("f"), b"first").unwrap(),
-        Moment::BeforePutBack => act(&at),
+        Before::Replace => std::fs::write(at.join("f"), b"first").unwrap(),
+        Before::PutBack => act(&at),
         _ => {}
     })));
     assert_eq!(bench.apply_one(put("f", expected, b"new")), Outcome::Differs);
@@ -82,7 +82,7 @@ fn edit_between_check_and_removal_is_put_back() {
     bench.write("f", b"old");
     let expected = bench.fingerprint("f");
     let at = bench.at("f");
-    at_moment(&mut bench, Moment::BeforeRemove, move || std::fs::write(&at, b"edited").unwrap());
+    at_moment(&mut bench, Before::Remove, move || std::fs::write(&at, b"edited").unwrap());
     assert_eq!(bench.apply_one(remove_file("f", expected)), Outcome::Differs);
     assert_eq!(bench.read("f"), "edited");
     assert!(bench.state_names("versions").is_empty());
@@ -95,7 +95,7 @@ fn another_file_moved_by_mistake_goes_back() {
     bench.write("temp", b"of the user");
     let expected = bench.fingerprint("f");
     let (temp, at) = (bench.at("temp"), bench.at("f"));
-    at_moment(&mut bench, Moment::BeforeMove, move || std::fs::rename(&temp, &at).unwrap());
+    at_moment(&mut bench, Before::Move, move || std::fs::rename(&temp, &at).unwrap());
     assert_eq!(bench.apply_one(move_to(tree("f"), tree("g"), expected)), Outcome::Differs);
     assert_eq!(bench.read("f"), "of the user");
     assert!(!bench.exists("g"));
@@ -107,7 +107,7 @@ fn edit_while_being_moved_is_found_by_the_next_look() {
     bench.write("f", b"old");
     let expected = bench.fingerprint("f");
     let at = bench.at("f");
-    at_moment(&mut bench, Moment::BeforeMove, move || std::fs::write(&at, b"edited").unwrap());
+    at_moment(&mut bench, Before::Move, move || std::fs::write(&at, b"edited").unwrap());
     let left = done(&bench.apply_one(move_to(tree("f"), tree("g"), expected)));
     assert_eq!(described(&bench.list_knowing("", &[(name("g"), left)])), ["g file"]);
 }
@@ -152,7 +152,7 @@ fn directory_swapped_for_a_link_in_the_middle_of_a_batch_is_not_followed() {
     bench.write("g", b"x");
     let g = bench.fingerprint("g");
     let (at, to) = (bench.at(""), outside.clone());
-    at_moment(&mut bench, Moment::BeforeMove, move || {
+    at_moment(&mut bench, Before::Move, move || {
         std::fs::rename(at.join("d"), at.join("real")).unwrap();
         std::os::unix::fs::symlink(&to, at.join("d")).unwrap();
     });
