@@ -15,8 +15,15 @@ use crate::vocabulary::{Kind, NodeId, Stamp};
 /// From so many births on they get a map of their own, which the engine takes in tenfold faster.
 const BATCH_BIRTHS_MIN: usize = 256;
 
-/// What an op takes beside key and value: header, action, lengths, predecessor.
+/// What a change takes beside its ops and dependencies.
+const HEADER_BYTES: usize = 256;
+const DEPENDENCY_BYTES: usize = 32;
+/// What an op takes beside key, value and predecessors.
 const OPERATION_BYTES: usize = 16;
+/// A predecessor's counter, and its writer, which may be named nowhere else.
+const PREDECESSOR_BYTES: usize = 24;
+/// A birth's key, and the most that its fields of fixed size take.
+const BIRTH_BYTES: usize = schema::BIRTH_KEY_BYTES + 120;
 
 /// A change while it is being written. Dropping it writes nothing.
 #[derive(Debug)]
@@ -29,10 +36,17 @@ pub struct Draft<'a> {
     time_ms: i64,
     births: Vec<(NodeId, Written<Birth>)>,
     kinds: BTreeMap<NodeId, Kind>,
-    puts: BTreeMap<(Object, String), Vec<u8>>,
+    puts: BTreeMap<(Object, String), Put>,
     /// The last place given to each directory, as it is keyed by its stamp.
     directory_places: BTreeMap<NodeId, String>,
     size: usize,
+}
+
+/// A value to be put, and the ops whose values it replaces.
+#[derive(Debug)]
+struct Put {
+    value: Vec<u8>,
+    replaced: Vec<Stamp>,
 }
 
 /// A change of this master's, now in the document.
@@ -55,6 +69,7 @@ impl<'a> Draft<'a> {
         let writer = document.writer.expect("a writer is set before anything is written");
         let sequence = document.known().last(writer) + 1;
         let first = document.last_op + 1;
+        let size = HEADER_BYTES + DEPENDENCY_BYTES * document.engine.get_heads().len();
         Self {
             document,
             id: ChangeId { writer, sequence },
@@ -65,7 +80,7 @@ impl<'a> Draft<'a> {
             kinds: BTreeMap::new(),
             puts: BTreeMap::new(),
             directory_places: BTreeMap::new(),
-            size: 256,
+            size,
         }
     }
 
@@ -196,9 +211,11 @@ impl<'a> Draft<'a> {
     }
 
     fn put(&mut self, object: Object, key: String, value: Vec<u8>) {
+        let replaced = self.document.predecessors_now(object, &key);
         self.size += OPERATION_BYTES + key.len() + value.len();
-        if let Some(before) = self.puts.insert((object, key), value) {
-            self.size -= before.len();
+        self.size += PREDECESSOR_BYTES * replaced.len();
+        if let Some(before) = self.puts.insert((object, key), Put { value, replaced }) {
+            self.size -= before.value.len();
         }
     }
 
@@ -209,14 +226,13 @@ impl<'a> Draft<'a> {
 }
 
 fn birth_size(birth: &Birth) -> usize {
-    const FIXED: usize = 22 + 32 + 2 * OPERATION_BYTES + 16 + 64;
     let xattrs: usize = birth.xattrs.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
     let owner = birth.owner.as_ref().map_or(0, |owner| owner.user.len() + owner.group.len() + 16);
     let link = match &birth.body {
         crate::values::Body::Symlink { target, .. } => target.as_bytes().len(),
         _ => 0,
     };
-    FIXED + birth.place.name.as_bytes().len() + xattrs + owner + link
+    BIRTH_BYTES + OPERATION_BYTES + birth.place.name.as_bytes().len() + xattrs + owner + link
 }
 
 /// The ops of a draft, as many as it gave out stamps at least.
@@ -226,7 +242,7 @@ fn operations(
     first: u64,
     stamps: u64,
     births: Vec<(NodeId, Written<Birth>)>,
-    puts: BTreeMap<(Object, String), Vec<u8>>,
+    puts: BTreeMap<(Object, String), Put>,
 ) -> Vec<legacy::Op> {
     let mut operations = Vec::with_capacity(births.len() + puts.len() + 1);
     let batch = (births.len() >= BATCH_BIRTHS_MIN).then(|| {
@@ -238,8 +254,7 @@ fn operations(
         let key = schema::node_key(*node, &Slot::Birth);
         operations.push(schema::put(object, &key, schema::pack(birth), Vec::new()));
     }
-    for ((object, key), value) in puts {
-        let replaced = document.predecessors_now(object, &key);
+    for ((object, key), Put { value, replaced }) in puts {
         let pred = replaced.into_iter().map(schema::op_id).collect();
         operations.push(schema::put(object, &key, value, pred));
     }

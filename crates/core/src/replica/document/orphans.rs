@@ -77,3 +77,60 @@ impl Orphans {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Signature;
+    use crate::vocabulary::{MasterId, WriterId};
+
+    fn change(sequence: usize, bytes: usize) -> SignedChange {
+        SignedChange {
+            id: ChangeId { writer: WriterId([1; 16]), sequence: sequence as u64 },
+            author: MasterId([1; 32]),
+            bytes: vec![0; bytes],
+            signature: Signature::new(&[0; 64]),
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let (mut orphans, missing) = (Orphans::default(), ChangeHash([0; 32]));
+        for sequence in 1..=ORPHANS_MAX {
+            assert_eq!(orphans.wait(missing, change(sequence, 1)), []);
+        }
+        assert_eq!(orphans.wait(missing, change(7, 1)), [], "it waits already");
+        let dropped = orphans.wait(missing, change(ORPHANS_MAX + 1, 1));
+        assert_eq!(dropped, [change(1, 1).id]);
+        assert_eq!(orphans.landed(missing).len(), ORPHANS_MAX);
+        assert_eq!((orphans.count, orphans.bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_go_when_they_are_too_large() {
+        let mut orphans = Orphans::default();
+        let half = ORPHAN_BYTES_MAX / 2;
+        for n in 1..=2 {
+            assert_eq!(orphans.wait(ChangeHash([n; 32]), change(usize::from(n), half)), []);
+        }
+        let dropped = orphans.wait(ChangeHash([3; 32]), change(3, half));
+        assert_eq!(dropped, [change(1, 1).id]);
+        assert!(orphans.landed(ChangeHash([1; 32])).is_empty());
+        assert_eq!(orphans.landed(ChangeHash([2; 32])).len(), 1);
+        assert_eq!((orphans.count, orphans.bytes), (1, half));
+    }
+
+    #[test]
+    fn the_queue_of_ages_does_not_outgrow_what_waits() {
+        let mut orphans = Orphans::default();
+        let keeper = ChangeHash([1; 32]);
+        assert_eq!(orphans.wait(keeper, change(1, 1)), []);
+        for sequence in 2..10 * ORPHANS_MAX {
+            let missing = ChangeHash([2; 32]);
+            assert_eq!(orphans.wait(missing, change(sequence, 1)), []);
+            assert_eq!(orphans.landed(missing).len(), 1);
+        }
+        assert!(orphans.oldest.len() <= 2 * ORPHANS_MAX + 1);
+        assert_eq!(orphans.len(), 1);
+    }
+}

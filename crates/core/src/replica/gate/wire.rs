@@ -5,7 +5,7 @@
 //! own encoder, and the result must be the same bytes ([`rebuild`]). So there is one encoding of a
 //! change, the one that a loaded snapshot reproduces, and whatever this reader skips must be what the
 //! encoder writes. It reads only columns that our schema uses; every length is checked against the
-//! bytes that are there, every count against a bound.
+//! bytes that are there; what a run can multiply is counted against a bound.
 //!
 //! Format: <https://automerge.org/automerge-binary-format-spec/>, change chunks.
 
@@ -18,15 +18,13 @@ use super::{CHANGE_BYTES_MAX, Refusal};
 /// More ops than a change within its size has.
 const OPERATIONS_MAX: usize = CHANGE_BYTES_MAX / 32;
 
-/// More predecessors than a change has, and more than one op has: each is a concurrent writer.
-const PREDECESSORS_MAX: usize = 2 * OPERATIONS_MAX;
-const PREDECESSORS_OF_ONE_MAX: u64 = 4096;
+/// More predecessors than a change within its size has: unlike dependencies and actors, many of them
+/// fit in few bytes. There is no bound for one op: hostile writers could pile up values until an honest
+/// write that replaces them all would be refused.
+const PREDECESSORS_MAX: u64 = 2 * OPERATIONS_MAX as u64;
 
-/// More heads than a document has.
-const DEPENDENCIES_MAX: u64 = 4096;
-
-/// More writers than one change refers to.
-const ACTORS_MAX: u64 = 4096;
+/// The longest key is that of an extended attribute of 255 bytes.
+const KEY_BYTES_MAX: usize = 600;
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const CHUNK_CHANGE: u8 = 1;
@@ -90,9 +88,8 @@ fn hash_of_chunk(chunk: &[u8]) -> ChangeHash {
 pub(super) fn read(bytes: &[u8]) -> Result<ExpandedChange, Refusal> {
     let (_, body) = split_header(bytes)?;
     let mut input = Input(body);
-    let dependency_count = input.count(DEPENDENCIES_MAX, "dependencies")?;
     let mut deps = Vec::new();
-    for _ in 0..dependency_count {
+    for _ in 0..input.unsigned()? {
         deps.push(ChangeHash(input.array()?));
     }
     if !deps.is_sorted_by(|a, b| a < b) {
@@ -106,7 +103,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ExpandedChange, Refusal> {
         return Err(Refusal::Malformed("a message"));
     }
     let mut actors = vec![author.clone()];
-    for _ in 0..input.count(ACTORS_MAX, "actors")? {
+    for _ in 0..input.unsigned()? {
         actors.push(input.actor()?);
     }
     let columns = Columns::read(&mut input)?;
@@ -164,7 +161,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn read(input: &mut Input<'a>) -> Result<Self, Refusal> {
         let mut lengths = Vec::new();
-        for _ in 0..input.count(32, "columns")? {
+        for _ in 0..input.unsigned()? {
             lengths.push((input.unsigned()?, input.unsigned()?));
         }
         let mut columns = Self::default();
@@ -201,13 +198,13 @@ impl<'a> Columns<'a> {
                 return Err(Refusal::Malformed("too many ops"));
             }
             let obj = self.object(actors)?;
-            let key = self.key.string()?.ok_or(Refusal::Malformed("an op without a key"))?;
+            let key = self.key.string()?.filter(|key| key.len() <= KEY_BYTES_MAX);
+            let key = key.ok_or(Refusal::Malformed("no key, or one too long"))?;
             let action = self.action()?;
             let count = self.predecessor_count.unsigned()?.unwrap_or(0);
-            if count > PREDECESSORS_OF_ONE_MAX || count as usize > predecessors_left {
-                return Err(Refusal::Malformed("too many predecessors"));
-            }
-            predecessors_left -= count as usize;
+            predecessors_left = predecessors_left
+                .checked_sub(count)
+                .ok_or(Refusal::Malformed("too many predecessors"))?;
             let mut pred = Vec::new();
             for _ in 0..count {
                 let missing = Refusal::Malformed("predecessor");
@@ -343,11 +340,6 @@ impl<'a> Input<'a> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(Refusal::Malformed("too short"))?;
         self.0 = rest;
         Ok(*taken)
-    }
-
-    fn count(&mut self, max: u64, what: &'static str) -> Result<u64, Refusal> {
-        let count = self.unsigned()?;
-        if count > max { Err(Refusal::Malformed(what)) } else { Ok(count) }
     }
 
     fn actor(&mut self) -> Result<ActorId, Refusal> {
