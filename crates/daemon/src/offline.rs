@@ -1,23 +1,60 @@
 //! What can be told of a store while no daemon runs on it: read from its state, nothing written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pleach_core::vocabulary::{MasterId, StoreId};
+use pleach_core::replica::{OpenError, Replica};
+use pleach_core::values::{Base, BaseError, BaseId, Member};
+use pleach_core::vocabulary::{MasterId, StoreId, WriterId};
 
 use crate::control::{ConflictReport, Counts, MasterLabel, MasterReport, StatusReport, Work};
 use crate::state::{MetaKey, State, StateError};
 use crate::store;
 
+/// Why nothing can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The state can't be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The document in it can't be read.
+    #[error("the document in {path} is damaged: {source}")]
+    Document {
+        /// The database.
+        path: PathBuf,
+        /// What was found wrong.
+        source: OpenError,
+    },
+    /// What it knows of the disk can't be read.
+    #[error("what {path} knows of the disk is damaged: {source}; the next start looks anew")]
+    Base {
+        /// The database.
+        path: PathBuf,
+        /// What was found wrong.
+        source: BaseError,
+    },
+}
+
 /// How things were when the daemon stopped.
 ///
 /// # Errors
 /// If the state can't be read.
-pub fn status(root: &Path) -> Result<StatusReport, StateError> {
-    let state = State::open_read_only(&store::state_path(root))?;
+pub fn status(root: &Path) -> Result<StatusReport, OfflineError> {
+    let stopped = Stopped::read(root)?;
+    let state = &stopped.state;
     let text = |key| Ok::<_, StateError>(state.meta_text(key)?.unwrap_or_default());
-    let id = state.meta_array(MetaKey::Master)?.map_or(MasterId([0; 32]), MasterId);
+    let master = MasterLabel::new(stopped.me, text(MetaKey::MasterName)?);
     let store_id = state.meta_array(MetaKey::StoreId)?.map_or(StoreId([0; 32]), StoreId);
-    let master = MasterLabel::new(id, text(MetaKey::MasterName)?);
+    let mut masters: Vec<_> =
+        stopped.members.iter().map(|member| report(member, stopped.me)).collect();
+    if !masters.iter().any(|reported| reported.this) {
+        // A founder that has never run is not in its own list yet.
+        masters.push(MasterReport {
+            id: master.id.clone(),
+            name: master.name.clone(),
+            this: true,
+            ..MasterReport::default()
+        });
+    }
     Ok(StatusReport {
         running: false,
         store: text(MetaKey::StoreName)?,
@@ -26,9 +63,9 @@ pub fn status(root: &Path) -> Result<StatusReport, StateError> {
         root: root.display().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: 0,
-        tree: Counts::default(),
-        conflicts: 0,
-        masters: vec![this_master(&master)],
+        tree: counts(state)?,
+        conflicts: stopped.replica.conflicts().len() as u64,
+        masters,
         work: Work::default(),
         problems: Vec::new(),
         frozen: None,
@@ -40,23 +77,55 @@ pub fn status(root: &Path) -> Result<StatusReport, StateError> {
 ///
 /// # Errors
 /// If the state can't be read.
-pub fn conflicts(root: &Path) -> Result<Vec<ConflictReport>, StateError> {
-    State::open_read_only(&store::state_path(root))?;
-    Ok(Vec::new())
+pub fn conflicts(root: &Path) -> Result<Vec<ConflictReport>, OfflineError> {
+    let stopped = Stopped::read(root)?;
+    let label = |master: MasterId| {
+        let known = stopped.members.iter().find(|member| member.master == master);
+        MasterLabel::new(master, known.map_or("unknown", |member| &member.name))
+    };
+    let conflicts = stopped.replica.conflicts();
+    Ok(conflicts.iter().map(|conflict| ConflictReport::new(conflict, None, label)).collect())
 }
 
-fn this_master(master: &MasterLabel) -> MasterReport {
+/// A state at rest, with the replica that it makes.
+struct Stopped {
+    state: State,
+    replica: Replica,
+    members: Vec<Member>,
+    me: MasterId,
+}
+
+impl Stopped {
+    fn read(root: &Path) -> Result<Self, OfflineError> {
+        let state = State::open_read_only(&store::state_path(root))?;
+        let me = state.meta_array(MetaKey::Master)?.map_or(MasterId([0; 32]), MasterId);
+        let (snapshot, position) = match state.load_snapshot()? {
+            Some((snapshot, position)) => (Some(snapshot), position),
+            None => (None, 0),
+        };
+        let log = state.changes_since(position)?;
+        // It will write nothing, so that this writer is never seen by anybody.
+        let replica = Replica::open(WriterId([0; 16]), snapshot.as_deref(), log)
+            .map_err(|source| OfflineError::Document { path: state.path().to_owned(), source })?;
+        let members = replica.members();
+        Ok(Self { state, replica, members, me })
+    }
+}
+
+fn counts(state: &State) -> Result<Counts, OfflineError> {
+    let base = Base::load(state.load_base()?)
+        .map_err(|source| OfflineError::Base { path: state.path().to_owned(), source })?;
+    let entries = base.iter().filter(|(id, _)| *id != BaseId::ROOT);
+    Ok(Counts::of(entries.map(|(_, entry)| &entry.body)))
+}
+
+fn report(member: &Member, me: MasterId) -> MasterReport {
     MasterReport {
-        id: master.id.clone(),
-        name: master.name.clone(),
-        this: true,
-        connected: false,
-        addresses: Vec::new(),
-        behind_changes: None,
-        ahead_changes: None,
-        last_seen_ms: None,
-        bytes_sent: 0,
-        bytes_received: 0,
-        removed: false,
+        id: member.master.to_string(),
+        name: member.name.clone(),
+        this: member.master == me,
+        addresses: member.addresses.clone(),
+        removed: member.removed,
+        ..MasterReport::default()
     }
 }

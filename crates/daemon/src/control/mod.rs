@@ -9,6 +9,7 @@
 //! The daemon decides nothing here: each request becomes a [`Call`] in the driver's queue.
 
 mod client;
+mod conflict;
 mod path_text;
 mod report;
 mod server;
@@ -16,6 +17,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError, Events};
+pub use conflict::full_version_id;
 pub use path_text::{PathText, PathTextError};
 pub use report::{
     ConflictReport, Counts, Damage, EventBody, EventReport, Fetching, InviteReport, MasterLabel,

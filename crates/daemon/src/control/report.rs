@@ -73,8 +73,8 @@ pub struct Counts {
     pub bytes: u64,
 }
 
-/// One member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One member. By default one that nothing is known of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterReport {
     /// Its key.
     pub id: String,

@@ -115,11 +115,18 @@ impl State {
             .map_err(error::at(&self.path))
     }
 
-    /// Gives the changes after `position` to `take`, in the order of the log, one at a time.
+    /// The changes after `position`, in the order of the log.
     ///
     /// # Errors
-    /// If a change is damaged or can't be read; those before it were given.
-    pub fn changes_since(
+    /// If a change is damaged or can't be read.
+    pub fn changes_since(&self, position: u64) -> Result<Vec<SignedChange>, StateError> {
+        let mut changes = Vec::new();
+        self.each_change_since(position, |change| changes.push(change))?;
+        Ok(changes)
+    }
+
+    /// Gives the changes after `position` to `take`, one at a time.
+    pub(super) fn each_change_since(
         &self,
         position: u64,
         mut take: impl FnMut(SignedChange),

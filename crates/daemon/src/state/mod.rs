@@ -413,7 +413,7 @@ impl State {
         self.invitations()?;
         self.load_snapshot()?;
         self.check_log()?;
-        self.changes_since(0, |_| ())?;
+        self.each_change_since(0, |_| ())?;
         Ok(())
     }
 

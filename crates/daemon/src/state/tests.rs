@@ -53,9 +53,8 @@ fn what_was_committed_is_there_after_a_reopening() {
     assert_eq!(state.load_snapshot().unwrap(), Some((b"document".to_vec(), 1)));
     assert_eq!(state.meta_text(MetaKey::MasterName).unwrap().as_deref(), Some("web1"));
     assert_eq!(state.meta(MetaKey::Founder).unwrap(), None);
-    let mut changes = Vec::new();
-    state.changes_since(0, |change| changes.push(change)).unwrap();
-    assert_eq!(changes, vec![change(1, 1, 10)]);
+    assert_eq!(state.changes_since(0).unwrap(), vec![change(1, 1, 10)]);
+    assert_eq!(state.changes_since(1).unwrap(), vec![]);
     state.check().unwrap();
 }
 
