@@ -62,6 +62,8 @@ pub mod checkout;
 pub mod engine;
 pub mod replica;
 pub mod snapshot;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transfer;
 pub mod values;
 pub mod vocabulary;

@@ -261,15 +261,13 @@ impl<T: TreeView> Planner<'_, T> {
     /// Renames the entry to a place that is free.
     fn relocate(&mut self, id: BaseId, view: &EntryView, spot: Spot) -> bool {
         let Some((from_spot, from_name)) = self.picture.place(id) else { return false };
-        let (Some(from), Some(to)) =
-            (self.picture.location(from_spot), self.picture.location(spot))
-        else {
-            return false;
-        };
         let from = match from_spot {
-            Spot::Base(BaseId::PARKING) => Location::Parked(ParkingId(id.0), TreePath::root()),
-            _ => from.join(&from_name),
+            Spot::Base(BaseId::PARKING) => {
+                Some(Location::Parked(ParkingId(id.0), TreePath::root()))
+            }
+            _ => self.picture.location(from_spot).map(|directory| directory.join(&from_name)),
         };
+        let (Some(from), Some(to)) = (from, self.picture.location(spot)) else { return false };
         let Some(entry) = self.pairing.base.entry(id) else { return false };
         let to = to.join(&view.name);
         let effect = Effect::Move { from, to, expected: entry.fingerprint };
@@ -583,6 +581,8 @@ fn needs_attributes(entry: &BaseEntry, view: &EntryView) -> bool {
     let mode = view.body.kind() != Kind::Symlink && known.mode != wanted.mode;
     mode || (&known.owner, &known.xattrs) != (&wanted.owner, &wanted.xattrs)
         || entry.body.mtime() != view.body.mtime()
+        // Of a directory whose mtime was disturbed, the base says what it should be, stat what it is.
+        || (entry.is_directory() && entry.fingerprint.modified != view.body.mtime())
 }
 
 fn nodes_of(view: &EntryView) -> SmallVec<[NodeId; 1]> {

@@ -30,6 +30,16 @@ pub(super) struct Considered {
     pub(super) deferred: BTreeSet<NodeId>,
 }
 
+/// What is still to be considered.
+#[derive(Default)]
+struct Agenda {
+    /// In the way, or to be emptied: without them the rest is stuck.
+    entries: Vec<BaseId>,
+    /// What others need: directories above them, entries in their way. Not bounded by the budget.
+    needed: Vec<NodeId>,
+    nodes: VecDeque<NodeId>,
+}
+
 pub(super) struct Pairing<'a, T> {
     pub(super) base: &'a Base,
     pub(super) tree: &'a T,
@@ -156,71 +166,70 @@ impl<T: TreeView> Pairing<'_, T> {
         Some(node)
     }
 
-    /// What has to be considered for the nodes of `touched`, at most about `entries_max` entries.
+    /// What has to be considered for the nodes of `touched`, at most about `entries_max` entries and
+    /// what these cannot do without.
     pub(super) fn consider(
         &self,
         touched: impl IntoIterator<Item = NodeId>,
         entries_max: usize,
     ) -> Considered {
         let mut considered = Considered::default();
-        let mut nodes: VecDeque<NodeId> = touched.into_iter().collect();
-        let mut entries: Vec<BaseId> = Vec::new();
+        let mut agenda = Agenda { nodes: touched.into_iter().collect(), ..Agenda::default() };
+        let mut budget = entries_max;
         let mut seen_nodes = BTreeSet::new();
         let mut seen_entries = BTreeSet::new();
         loop {
-            // What stands in the way or must be emptied comes first: without it the rest is stuck.
-            if let Some(id) = entries.pop() {
+            if let Some(id) = agenda.entries.pop() {
                 if seen_entries.insert(id) {
-                    self.consider_entry(&mut considered, id, &mut nodes, &mut entries);
+                    self.consider_entry(&mut considered, id, &mut agenda, &mut budget);
                 }
-            } else if let Some(node) = nodes.pop_front() {
-                if node == NodeId::ROOT || !seen_nodes.insert(node) {
-                    continue;
-                }
-                if seen_entries.len().max(considered.wants.len()) >= entries_max {
-                    considered.deferred.insert(node);
-                    continue;
-                }
-                entries.extend(self.base.by_node(node));
-                if let Some(view) = self.tree.entry(node) {
-                    self.consider_view(&mut considered, view, &mut nodes, &mut entries);
-                }
-            } else {
-                return considered;
+                continue;
+            }
+            let node = match agenda.needed.pop() {
+                Some(node) => node,
+                None => match agenda.nodes.pop_front() {
+                    Some(node) if budget == 0 => {
+                        considered.deferred.extend((!seen_nodes.contains(&node)).then_some(node));
+                        continue;
+                    }
+                    Some(node) => node,
+                    None => return considered,
+                },
+            };
+            if node == NodeId::ROOT || !seen_nodes.insert(node) {
+                continue;
+            }
+            considered.deferred.remove(&node);
+            budget = budget.saturating_sub(1);
+            agenda.entries.extend(self.base.by_node(node));
+            if let Some(view) = self.tree.entry(node) {
+                self.consider_view(&mut considered, view, &mut agenda);
             }
         }
     }
 
-    fn consider_view(
-        &self,
-        considered: &mut Considered,
-        view: EntryView,
-        nodes: &mut VecDeque<NodeId>,
-        entries: &mut Vec<BaseId>,
-    ) {
+    fn consider_view(&self, considered: &mut Considered, view: EntryView, agenda: &mut Agenda) {
         if considered.wants.contains_key(&view.standing()) {
             return;
         }
         let disk = self.disk_of(&view);
-        entries.extend(view.nodes.iter().filter_map(|seen| self.base.by_node(seen.node)));
+        agenda.entries.extend(view.nodes.iter().filter_map(|seen| self.base.by_node(seen.node)));
         match self.directory(view.parent) {
             Some(parent) => {
-                entries.extend(self.base.child(parent, &view.name).filter(|&id| disk != Some(id)));
+                let there = self.base.child(parent, &view.name);
+                agenda.entries.extend(there.filter(|&id| disk != Some(id)));
             }
-            None => nodes.push_front(view.parent),
+            None => agenda.needed.push(view.parent),
         }
         if view.body.kind() == Kind::Directory
             && let Some(id) = disk
             && !self.has_nodes_of(id, &view)
         {
             // Directories were united or separated: each child may belong elsewhere now.
-            nodes.extend(self.tree.children(view.standing()).into_iter().map(|(_, node)| node));
-            nodes.extend(
-                self.base
-                    .children(id)
-                    .filter_map(|(_, child)| self.base.entry(child))
-                    .flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)),
-            );
+            let wanted = self.tree.children(view.standing());
+            agenda.nodes.extend(wanted.into_iter().map(|(_, node)| node));
+            let known = self.base.children(id).filter_map(|(_, child)| self.base.entry(child));
+            agenda.nodes.extend(known.flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)));
         }
         considered.wants.insert(view.standing(), Want { view, disk });
     }
@@ -235,18 +244,19 @@ impl<T: TreeView> Pairing<'_, T> {
         &self,
         considered: &mut Considered,
         id: BaseId,
-        nodes: &mut VecDeque<NodeId>,
-        entries: &mut Vec<BaseId>,
+        agenda: &mut Agenda,
+        budget: &mut usize,
     ) {
         let Some(entry) = self.base.entry(id) else { return };
-        for seen in &entry.nodes {
-            if self.tree.entry(seen.node).is_some() {
-                nodes.push_front(seen.node);
-            }
-        }
+        let alive = entry.nodes.iter().filter(|seen| self.tree.entry(seen.node).is_some());
+        agenda.needed.extend(alive.map(|seen| seen.node));
         if self.is_doomed(id) {
             considered.doomed.insert(id);
-            entries.extend(self.base.children(id).map(|(_, child)| child));
+            // One at least, so that each plan removes something.
+            for (_, child) in self.base.children(id).take((*budget).max(1)) {
+                agenda.entries.push(child);
+                *budget = budget.saturating_sub(1);
+            }
         }
     }
 }

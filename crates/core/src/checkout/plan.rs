@@ -149,8 +149,8 @@ impl Plan {
         }
     }
 
-    /// Directories whose mtimes this plan changes and sets right at its end: while it is under way,
-    /// they say nothing of a user.
+    /// Directories whose mtimes this plan changes and has not set right yet: they say nothing of a
+    /// user. To be asked before each survey, and still after an effect on such a directory failed.
     #[must_use]
     pub fn disturbed(&self) -> BTreeSet<BaseId> {
         self.disturbed
@@ -207,10 +207,12 @@ impl Plan {
                     return false;
                 }
                 base.update(id, |known| take(known, &entry, Some(fingerprint)));
+                self.disturbed.remove(&Spot::Base(id));
             }
             Then::SetMade { node, entry } => {
                 let Some(&id) = self.made.get(&node) else { return false };
                 base.update(id, |known| take(known, &entry, Some(fingerprint)));
+                self.disturbed.remove(&Spot::Made(node));
             }
             Then::Relocate { id, parent, name, nodes } => {
                 let Some(parent) = self.place(base, parent, &name, effect.target()) else {
@@ -221,13 +223,13 @@ impl Plan {
                 }
                 base.relocate(id, parent, name);
                 base.update(id, |entry| {
-                    entry.fingerprint = fingerprint;
+                    note_move(entry, fingerprint);
                     entry.nodes = nodes;
                 });
             }
             Then::Park { id } => {
                 base.park(id);
-                base.update(id, |entry| entry.fingerprint = fingerprint);
+                base.update(id, |entry| note_move(entry, fingerprint));
             }
             Then::Remove { id } => base.remove(id),
         }
@@ -250,6 +252,13 @@ fn take(entry: &mut BaseEntry, put: &Put, fingerprint: Option<Fingerprint>) {
     entry.attributes = put.attributes.clone();
     if let Some(fingerprint) = fingerprint {
         entry.fingerprint = fingerprint;
+    }
+}
+
+/// Only what a rename changes is ours: anything else is left to be found by the next look.
+fn note_move(entry: &mut BaseEntry, fingerprint: Fingerprint) {
+    if entry.fingerprint.same_bytes(&fingerprint) {
+        entry.fingerprint.changed = fingerprint.changed;
     }
 }
 

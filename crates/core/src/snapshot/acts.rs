@@ -69,7 +69,10 @@ impl Survey {
             touches: Vec::new(),
         };
         writer.write();
-        let Writer { acts, steps, adopted, .. } = writer;
+        let Writer { mut acts, steps, adopted, .. } = writer;
+        if acts.acts.is_empty() {
+            acts.directories.clear();
+        }
         let root = self.root.filter(|&root| {
             base.entry(BaseId::ROOT).is_some_and(|entry| entry.fingerprint != root)
         });
@@ -227,10 +230,15 @@ impl<T: TreeView> Writer<'_, T> {
         tree: Option<&EntryView>,
     ) -> Option<Act> {
         let mtime = sighting.fingerprint.modified;
-        if mtime == entry.fingerprint.modified
-            || self.rules.disturbed.contains(&id)
-            || tree.is_some_and(|view| view.body.mtime() == mtime)
-        {
+        if mtime == entry.fingerprint.modified {
+            return None;
+        }
+        if self.rules.disturbed.contains(&id) {
+            self.adopted.extend(entry.standing());
+            return None;
+        }
+        // One that is to go was disturbed by what has gone from it already.
+        if tree.is_none_or(|view| view.body.mtime() == mtime) {
             return None;
         }
         let directory = self.directory_of(id);

@@ -192,6 +192,8 @@ impl Survey {
             }
             survey.scopes.push((path, want));
         }
+        // What is looked at above is wanted first, and waited for.
+        survey.scopes.sort_by_key(|(path, _)| path.names().len());
         survey
     }
 
@@ -373,6 +375,9 @@ impl Survey {
                 };
                 continue;
             }
+            if self.is_coming(at, name) {
+                return Reached::Waiting;
+            }
             let known = match at {
                 Dir::Known(id) => base.child(id, name),
                 Dir::New(_) => None,
@@ -384,12 +389,21 @@ impl Survey {
                 Some(id) => at = Dir::Known(id),
                 None => {
                     self.want_name(at, name);
-                    let coming = self.wanted.contains_key(&at);
+                    let coming = self.is_coming(at, name);
                     return if coming { Reached::Waiting } else { Reached::Nowhere };
                 }
             }
         }
         Reached::Directory(at)
+    }
+
+    /// Whether the place will be looked at.
+    fn is_coming(&self, directory: Dir, name: &Name) -> bool {
+        match self.wanted.get(&directory) {
+            Some(None) => true,
+            Some(Some(names)) => names.contains(name),
+            None => false,
+        }
     }
 
     /// Puts together what can be looked at now, within the limits of one look.
@@ -574,6 +588,7 @@ impl Survey {
             .filter(|&id| base.entry(id).is_some_and(|e| e.fingerprint.same_object(&fingerprint)));
         if let Some(id) = same {
             self.sightings[at].identity = Identity::Same(id);
+            self.want_unexplained(base, id, &fingerprint);
         } else {
             self.open.push(at);
             for id in candidates(base, &fingerprint) {
@@ -587,6 +602,18 @@ impl Survey {
                 Some(hash) => self.sightings[at].reading = Reading::Hash(hash),
                 None => self.wanted_reads.push_back(at),
             }
+        }
+    }
+
+    /// Names came or went in a directory of which nobody reported any: a path that was reported may
+    /// have been another directory's by the time.
+    fn want_unexplained(&mut self, base: &Base, id: BaseId, fingerprint: &Fingerprint) {
+        let directory = Dir::Known(id);
+        let entry = base.entry(id).expect("a match is in the base");
+        let explained = self.wanted.contains_key(&directory) || self.named.contains_key(&directory);
+        if entry.is_directory() && !explained && entry.fingerprint.modified != fingerprint.modified
+        {
+            self.want_all(directory);
         }
     }
 

@@ -1,0 +1,635 @@
+//! A disk in memory: inodes, names, times, and what looks and effects make of them.
+//!
+//! Invariant: every directory but the root and the parked ones has one name; a file may have several.
+//! What it lacks: permissions, space that runs out, open files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::values::{
+    Body, DirectoryState, Effect, Expected, FileContent, Found, FoundBody, LinkTarget, ListRequest,
+    Listed, Location, Look, Looked, Outcome, ParkingId, PutSource, ReadRequest, ReadState,
+};
+use crate::vocabulary::{
+    Attributes, ContentHash, Fingerprint, Kind, Mode, Name, Timestamp, TreePath, Xattrs,
+};
+
+const ROOT: u64 = 2;
+/// Files up to this many bytes are handed over when read.
+const READ_BYTES_KEPT_MAX: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+enum Inside {
+    Directory(BTreeMap<Name, u64>),
+    File(Vec<u8>),
+    Symlink(LinkTarget),
+}
+
+#[derive(Clone, Debug)]
+struct Inode {
+    mode: Mode,
+    modified: Timestamp,
+    changed: Timestamp,
+    xattrs: Xattrs,
+    links: u32,
+    inside: Inside,
+}
+
+/// What a path of the disk shows, for comparisons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskEntry {
+    /// Content with its mtime; of the root, an mtime of zero.
+    pub body: Body,
+    /// Permission bits and extended attributes.
+    pub attributes: Attributes,
+}
+
+/// A disk in memory.
+#[derive(Clone, Debug)]
+pub struct VirtualDisk {
+    inodes: BTreeMap<u64, Inode>,
+    free: BTreeSet<u64>,
+    clock: i64,
+    parked: BTreeMap<ParkingId, u64>,
+    renamed: BTreeSet<u64>,
+    staged: BTreeMap<ContentHash, Vec<u8>>,
+    ignored: BTreeSet<TreePath>,
+    /// What effects have replaced or removed: kept, as a real disk keeps versions.
+    pub versions: BTreeSet<ContentHash>,
+    /// How many names were statted and files read, for tests of cost.
+    pub looked: u64,
+    /// How many files were read.
+    pub read: u64,
+}
+
+impl Default for VirtualDisk {
+    fn default() -> Self {
+        let mut disk = Self {
+            inodes: BTreeMap::new(),
+            free: BTreeSet::new(),
+            clock: 1,
+            parked: BTreeMap::new(),
+            renamed: BTreeSet::new(),
+            staged: BTreeMap::new(),
+            ignored: BTreeSet::new(),
+            versions: BTreeSet::new(),
+            looked: 0,
+            read: 0,
+        };
+        let root = disk.new_inode(Inside::Directory(BTreeMap::new()), Mode::new(0o755));
+        disk.inodes.insert(ROOT, root);
+        disk
+    }
+}
+
+/// What a user does. Each tells whether it was possible; paths as on the command line.
+impl VirtualDisk {
+    /// Writes a file in place, as `echo >` does.
+    pub fn write(&mut self, path: &TreePath, bytes: &[u8]) -> bool {
+        let now = self.tick();
+        match self.find(path) {
+            Some(id) => {
+                let inode = self.inodes.get_mut(&id).expect("found");
+                let Inside::File(old) = &mut inode.inside else { return false };
+                *old = bytes.to_vec();
+                (inode.modified, inode.changed) = (now, now);
+                true
+            }
+            None => {
+                let inode = self.new_inode(Inside::File(bytes.to_vec()), Mode::new(0o644));
+                self.add(path, inode)
+            }
+        }
+    }
+
+    /// Writes a temporary file and renames it over the path, as editors do.
+    pub fn save(&mut self, path: &TreePath, bytes: &[u8]) -> bool {
+        let Some((directory, _)) = path.split_last() else { return false };
+        if self.find(path).is_some_and(|id| self.is_directory(id)) {
+            return false;
+        }
+        let temp = directory.join(&Name::try_from(".temp~").expect("a name"));
+        self.write(&temp, bytes) && self.rename(&temp, path)
+    }
+
+    /// Makes a directory.
+    pub fn make_directory(&mut self, path: &TreePath) -> bool {
+        let inode = self.new_inode(Inside::Directory(BTreeMap::new()), Mode::new(0o755));
+        self.find(path).is_none() && self.add(path, inode)
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&mut self, path: &TreePath, target: &str) -> bool {
+        let target = LinkTarget::new(target.as_bytes()).expect("a link's text");
+        let inode = self.new_inode(Inside::Symlink(target), Mode::new(0o777));
+        self.find(path).is_none() && self.add(path, inode)
+    }
+
+    /// Gives a file another name.
+    pub fn link(&mut self, from: &TreePath, to: &TreePath) -> bool {
+        let Some(id) = self.find(from).filter(|&id| !self.is_directory(id)) else { return false };
+        if self.find(to).is_some() || !self.enter(to, id) {
+            return false;
+        }
+        let now = self.tick();
+        let inode = self.inodes.get_mut(&id).expect("found");
+        inode.links += 1;
+        inode.changed = now;
+        true
+    }
+
+    /// Renames as rename(2) does: over a file or link, or over an empty directory.
+    pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> bool {
+        let Some(id) = self.find(from) else { return false };
+        if from.is_root() || to.starts_with(from) {
+            return false;
+        }
+        if let Some(over) = self.find(to) {
+            let possible = match &self.inodes[&over].inside {
+                Inside::Directory(inside) => inside.is_empty() && self.is_directory(id),
+                _ => !self.is_directory(id) && over != id,
+            };
+            if !possible {
+                return false;
+            }
+            self.unlink(to);
+        } else if !to.split_last().is_some_and(|(directory, _)| self.can_hold(&directory)) {
+            return false;
+        }
+        self.leave(from);
+        self.enter(to, id);
+        let now = self.tick();
+        self.inodes.get_mut(&id).expect("found").changed = now;
+        true
+    }
+
+    /// Removes a path and all below.
+    pub fn remove(&mut self, path: &TreePath) -> bool {
+        if path.is_root() || self.find(path).is_none() {
+            return false;
+        }
+        self.unlink(path);
+        true
+    }
+
+    /// Sets the permission bits.
+    pub fn set_mode(&mut self, path: &TreePath, bits: u32) -> bool {
+        let now = self.tick();
+        let Some(id) = self.find(path).filter(|id| *id != ROOT) else { return false };
+        let inode = self.inodes.get_mut(&id).expect("found");
+        if matches!(inode.inside, Inside::Symlink(_)) {
+            return false;
+        }
+        (inode.mode, inode.changed) = (Mode::new(bits), now);
+        true
+    }
+
+    /// Sets the mtime.
+    pub fn touch(&mut self, path: &TreePath) -> bool {
+        let now = self.tick();
+        let Some(id) = self.find(path).filter(|id| *id != ROOT) else { return false };
+        let inode = self.inodes.get_mut(&id).expect("found");
+        (inode.modified, inode.changed) = (now, now);
+        true
+    }
+
+    /// Lets the ignore rules cover a path.
+    pub fn ignore(&mut self, path: TreePath) {
+        self.ignored.insert(path);
+    }
+
+    /// All paths, for comparisons.
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<TreePath, DiskEntry> {
+        let mut entries = BTreeMap::new();
+        let mut queue = vec![(TreePath::root(), ROOT)];
+        while let Some((path, id)) = queue.pop() {
+            let inode = &self.inodes[&id];
+            if let Inside::Directory(inside) = &inode.inside {
+                queue.extend(inside.iter().map(|(name, &child)| (path.join(name), child)));
+            }
+            if id != ROOT {
+                entries.insert(path, self.shown(inode));
+            }
+        }
+        entries
+    }
+
+    /// The bytes of every file that is in the tree or in the staging area.
+    #[must_use]
+    pub fn contents(&self) -> BTreeSet<ContentHash> {
+        let files = self.inodes.values().filter_map(|inode| match &inode.inside {
+            Inside::File(bytes) => Some(ContentHash::of(bytes)),
+            _ => None,
+        });
+        files.collect()
+    }
+
+    /// The bytes of a file in the tree.
+    #[must_use]
+    pub fn read_file(&self, path: &TreePath) -> Option<&[u8]> {
+        match &self.inodes[&self.find(path)?].inside {
+            Inside::File(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+/// What the engine asks for.
+impl VirtualDisk {
+    /// Performs a look.
+    pub fn look(&mut self, look: &Look) -> Looked {
+        Looked {
+            lists: look.lists.iter().map(|request| self.list(request)).collect(),
+            reads: look.reads.iter().map(|request| self.read(request)).collect(),
+        }
+    }
+
+    /// Keeps bytes that were fetched.
+    pub fn stage(&mut self, bytes: &[u8]) {
+        self.staged.insert(ContentHash::of(bytes), bytes.to_vec());
+    }
+
+    /// A new batch of effects begins: what was renamed before counts as any other.
+    pub fn begin_batch(&mut self) {
+        self.renamed.clear();
+    }
+
+    /// Performs an effect.
+    pub fn perform(&mut self, effect: &Effect) -> Outcome {
+        match self.try_perform(effect) {
+            Some(fingerprint) => Outcome::Done { fingerprint },
+            None => Outcome::Differs,
+        }
+    }
+
+    fn list(&mut self, request: &ListRequest) -> Listed {
+        let path = request.path.clone();
+        let Some((id, inside)) = self.find(&path).and_then(|id| Some((id, self.inside(id)?)))
+        else {
+            return Listed { path, state: DirectoryState::Missing };
+        };
+        let known: BTreeMap<&Name, &Fingerprint> =
+            request.known.iter().map(|(name, fingerprint)| (name, fingerprint)).collect();
+        let names: BTreeSet<&Name> = match &request.only {
+            Some(only) => only.iter().collect(),
+            None => inside.keys().chain(known.keys().copied()).collect(),
+        };
+        let (mut found, mut gone, mut unchanged) = (Vec::new(), Vec::new(), 0);
+        let mut looked = 0;
+        for name in names {
+            looked += 1;
+            let Some(child) = inside.get(name) else {
+                gone.extend(known.contains_key(name).then(|| name.clone()));
+                continue;
+            };
+            let fingerprint = self.fingerprint(*child);
+            if self.ignored.contains(&path.join(name)) {
+                found.push(Found { name: name.clone(), body: FoundBody::Ignored });
+            } else if known.get(name) == Some(&&fingerprint) {
+                unchanged += 1;
+            } else {
+                found.push(Found { name: name.clone(), body: self.found(*child) });
+            }
+        }
+        let fingerprint = self.fingerprint(id);
+        self.looked += looked;
+        let state = DirectoryState::Readable { fingerprint, found, gone, unchanged };
+        Listed { path, state }
+    }
+
+    fn found(&self, id: u64) -> FoundBody {
+        let fingerprint = self.fingerprint(id);
+        let inode = &self.inodes[&id];
+        let (owner, xattrs) = (None, inode.xattrs.clone());
+        match &inode.inside {
+            Inside::Directory(_) => FoundBody::Directory { fingerprint, owner, xattrs },
+            Inside::File(_) => FoundBody::File { fingerprint, owner, xattrs },
+            Inside::Symlink(target) => {
+                FoundBody::Symlink { fingerprint, owner, target: target.clone() }
+            }
+        }
+    }
+
+    fn read(&mut self, request: &ReadRequest) -> ReadState {
+        let id = self.find(&request.path);
+        let Some(id) = id.filter(|&id| self.fingerprint(id) == request.fingerprint) else {
+            return ReadState::Unsettled;
+        };
+        let Inside::File(bytes) = &self.inodes[&id].inside else { return ReadState::Unsettled };
+        self.read += 1;
+        ReadState::Stable {
+            hash: ContentHash::of(bytes),
+            fingerprint: request.fingerprint,
+            bytes: (bytes.len() <= READ_BYTES_KEPT_MAX).then(|| bytes.clone()),
+        }
+    }
+
+    fn try_perform(&mut self, effect: &Effect) -> Option<Fingerprint> {
+        match effect {
+            Effect::MakeDirectory { at, attributes } => {
+                let mut inode = self.new_inode(Inside::Directory(BTreeMap::new()), attributes.mode);
+                inode.xattrs = attributes.xattrs.clone();
+                self.put(at, Expected::Absent, inode)
+            }
+            Effect::PutFile { at, expected, content, attributes, source } => {
+                let bytes = self.bytes(content, source)?;
+                let mut inode = self.new_inode(Inside::File(bytes), attributes.mode);
+                inode.modified = content.mtime;
+                inode.xattrs = attributes.xattrs.clone();
+                self.put(at, *expected, inode)
+            }
+            Effect::PutSymlink { at, expected, target, mtime, .. } => {
+                let mut inode = self.new_inode(Inside::Symlink(target.clone()), Mode::new(0o777));
+                inode.modified = *mtime;
+                self.put(at, *expected, inode)
+            }
+            Effect::Move { from, to, expected } => self.shift(from, to, expected),
+            Effect::RemoveFile { at, expected } | Effect::RemoveDirectory { at, expected } => {
+                let id = self.expect(at, expected)?;
+                let directory = matches!(effect, Effect::RemoveDirectory { .. });
+                if self.is_directory(id) != directory
+                    || self.inside(id).is_some_and(|inside| !inside.is_empty())
+                {
+                    return None;
+                }
+                let fingerprint = self.fingerprint(id);
+                self.retain_version(id);
+                self.unlink_at(at);
+                Some(fingerprint)
+            }
+            Effect::SetAttributes { at, expected, attributes, body } => {
+                let id = self.expect(at, expected)?;
+                let now = self.tick();
+                let inode = self.inodes.get_mut(&id)?;
+                if !matches!(inode.inside, Inside::Symlink(_)) {
+                    inode.mode = attributes.mode;
+                }
+                inode.xattrs = attributes.xattrs.clone();
+                (inode.modified, inode.changed) = (body.mtime(), now);
+                Some(self.fingerprint(id))
+            }
+        }
+    }
+
+    fn bytes(&self, content: &FileContent, source: &PutSource) -> Option<Vec<u8>> {
+        let bytes = match source {
+            PutSource::Inline(bytes) => bytes.clone(),
+            PutSource::Empty => Vec::new(),
+            PutSource::Staged => self.staged.get(&content.hash)?.clone(),
+            PutSource::Local(path) => self.read_file(path)?.to_vec(),
+        };
+        (ContentHash::of(&bytes) == content.hash).then_some(bytes)
+    }
+
+    /// The object at the location, if it is as expected.
+    fn expect(&self, at: &Location, expected: &Fingerprint) -> Option<u64> {
+        let id = self.resolve(at)?;
+        let found = self.fingerprint(id);
+        if found.kind == Kind::Directory {
+            let just_made = expected.inode == 0 && expected.kind == Kind::Directory;
+            return (just_made || found.same_object(expected)).then_some(id);
+        }
+        let same = found.same_bytes(expected)
+            && found.mode == expected.mode
+            && (found.changed == expected.changed || self.renamed.contains(&id));
+        same.then_some(id)
+    }
+
+    fn put(&mut self, at: &Location, expected: Expected, inode: Inode) -> Option<Fingerprint> {
+        match expected {
+            Expected::Absent if self.resolve(at).is_some() => return None,
+            Expected::Absent => {}
+            Expected::Present(fingerprint) => {
+                let id = self.expect(at, &fingerprint)?;
+                if self.is_directory(id) {
+                    return None;
+                }
+                self.retain_version(id);
+                self.unlink_at(at);
+            }
+        }
+        let id = self.allocate(inode);
+        if !self.enter_at(at, id) {
+            self.release(id);
+            return None;
+        }
+        Some(self.fingerprint(id))
+    }
+
+    fn shift(
+        &mut self,
+        from: &Location,
+        to: &Location,
+        expected: &Fingerprint,
+    ) -> Option<Fingerprint> {
+        let id = self.expect(from, expected)?;
+        let below_itself = match (from, to) {
+            (Location::Tree(from), Location::Tree(to)) => to.starts_with(from),
+            _ => false,
+        };
+        if below_itself || self.resolve(to).is_some() || !self.holder_exists(to) {
+            return None;
+        }
+        self.leave_at(from);
+        self.enter_at(to, id);
+        let now = self.tick();
+        self.inodes.get_mut(&id)?.changed = now;
+        self.renamed.insert(id);
+        Some(self.fingerprint(id))
+    }
+
+    fn retain_version(&mut self, id: u64) {
+        if let Inside::File(bytes) = &self.inodes[&id].inside {
+            self.versions.insert(ContentHash::of(bytes));
+        }
+    }
+}
+
+/// Inodes and names.
+impl VirtualDisk {
+    fn tick(&mut self) -> Timestamp {
+        self.clock += 1;
+        Timestamp { seconds: self.clock, nanos: 7 }
+    }
+
+    fn new_inode(&mut self, inside: Inside, mode: Mode) -> Inode {
+        let now = self.tick();
+        let (modified, changed) = (now, now);
+        Inode { mode, modified, changed, xattrs: Xattrs::new(), links: 1, inside }
+    }
+
+    /// Numbers are used again, as on ext4.
+    fn allocate(&mut self, inode: Inode) -> u64 {
+        let next = self.inodes.keys().next_back().map_or(ROOT, |last| last + 1);
+        let id = self.free.pop_first().unwrap_or(next);
+        self.inodes.insert(id, inode);
+        id
+    }
+
+    fn release(&mut self, id: u64) {
+        let mut queue = vec![id];
+        while let Some(at) = queue.pop() {
+            let Some(inode) = self.inodes.get_mut(&at) else { continue };
+            inode.links -= 1;
+            if inode.links > 0 {
+                continue;
+            }
+            if let Some(Inode { inside: Inside::Directory(inside), .. }) = self.inodes.remove(&at) {
+                queue.extend(inside.into_values());
+            }
+            self.free.insert(at);
+        }
+    }
+
+    fn fingerprint(&self, id: u64) -> Fingerprint {
+        let inode = &self.inodes[&id];
+        let (kind, size) = match &inode.inside {
+            Inside::Directory(_) => (Kind::Directory, 0),
+            Inside::File(bytes) => (Kind::File, bytes.len() as u64),
+            Inside::Symlink(target) => (Kind::Symlink, target.as_bytes().len() as u64),
+        };
+        Fingerprint {
+            device: 1,
+            inode: id,
+            kind,
+            mode: inode.mode,
+            uid: 0,
+            gid: 0,
+            size,
+            modified: inode.modified,
+            changed: inode.changed,
+        }
+    }
+
+    fn shown(&self, inode: &Inode) -> DiskEntry {
+        let mtime = inode.modified;
+        let body = match &inode.inside {
+            Inside::Directory(_) => Body::Directory { mtime },
+            Inside::File(bytes) => Body::File(FileContent {
+                hash: ContentHash::of(bytes),
+                size: bytes.len() as u64,
+                mtime,
+            }),
+            Inside::Symlink(target) => Body::Symlink { target: target.clone(), mtime },
+        };
+        let xattrs = inode.xattrs.clone();
+        DiskEntry { body, attributes: Attributes { mode: inode.mode, owner: None, xattrs } }
+    }
+
+    fn inside(&self, id: u64) -> Option<BTreeMap<Name, u64>> {
+        match &self.inodes.get(&id)?.inside {
+            Inside::Directory(inside) => Some(inside.clone()),
+            _ => None,
+        }
+    }
+
+    fn is_directory(&self, id: u64) -> bool {
+        matches!(self.inodes[&id].inside, Inside::Directory(_))
+    }
+
+    fn can_hold(&self, path: &TreePath) -> bool {
+        self.find(path).is_some_and(|id| self.is_directory(id))
+    }
+
+    fn find(&self, path: &TreePath) -> Option<u64> {
+        self.descend(ROOT, path)
+    }
+
+    fn descend(&self, from: u64, path: &TreePath) -> Option<u64> {
+        path.names().iter().try_fold(from, |at, name| match &self.inodes.get(&at)?.inside {
+            Inside::Directory(inside) => inside.get(name).copied(),
+            _ => None,
+        })
+    }
+
+    fn resolve(&self, at: &Location) -> Option<u64> {
+        match at {
+            Location::Tree(path) => self.find(path),
+            Location::Parked(id, path) => self.descend(*self.parked.get(id)?, path),
+        }
+    }
+
+    fn holder(&self, at: &Location) -> Option<(u64, Name)> {
+        let (directory, name) = match at {
+            Location::Tree(path) => {
+                let (directory, name) = path.split_last()?;
+                (Location::Tree(directory), name.clone())
+            }
+            Location::Parked(id, path) => {
+                let (directory, name) = path.split_last()?;
+                (Location::Parked(*id, directory), name.clone())
+            }
+        };
+        let id = self.resolve(&directory).filter(|&id| self.is_directory(id))?;
+        Some((id, name))
+    }
+
+    fn holder_exists(&self, at: &Location) -> bool {
+        matches!(at, Location::Parked(_, path) if path.is_root()) || self.holder(at).is_some()
+    }
+
+    fn add(&mut self, path: &TreePath, inode: Inode) -> bool {
+        let id = self.allocate(inode);
+        let entered = self.enter(path, id);
+        if !entered {
+            self.release(id);
+        }
+        entered
+    }
+
+    fn enter(&mut self, path: &TreePath, id: u64) -> bool {
+        self.enter_at(&Location::Tree(path.clone()), id)
+    }
+
+    fn leave(&mut self, path: &TreePath) {
+        self.leave_at(&Location::Tree(path.clone()));
+    }
+
+    fn unlink(&mut self, path: &TreePath) {
+        self.unlink_at(&Location::Tree(path.clone()));
+    }
+
+    fn enter_at(&mut self, at: &Location, id: u64) -> bool {
+        if let Location::Parked(parking, path) = at
+            && path.is_root()
+        {
+            self.parked.insert(*parking, id);
+            return true;
+        }
+        let Some((directory, name)) = self.holder(at) else { return false };
+        self.change_names(directory, |inside| {
+            inside.insert(name, id);
+        });
+        true
+    }
+
+    fn leave_at(&mut self, at: &Location) {
+        if let Location::Parked(parking, path) = at
+            && path.is_root()
+        {
+            self.parked.remove(parking);
+        } else if let Some((directory, name)) = self.holder(at) {
+            self.change_names(directory, |inside| {
+                inside.remove(&name);
+            });
+        }
+    }
+
+    fn unlink_at(&mut self, at: &Location) {
+        if let Some(id) = self.resolve(at) {
+            self.leave_at(at);
+            let now = self.tick();
+            self.inodes.get_mut(&id).expect("resolved").changed = now;
+            self.release(id);
+        }
+    }
+
+    fn change_names(&mut self, directory: u64, change: impl FnOnce(&mut BTreeMap<Name, u64>)) {
+        let now = self.tick();
+        let inode = self.inodes.get_mut(&directory).expect("a directory that was found");
+        if let Inside::Directory(inside) = &mut inode.inside {
+            change(inside);
+            (inode.modified, inode.changed) = (now, now);
+        }
+    }
+}

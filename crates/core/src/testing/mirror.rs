@@ -1,0 +1,107 @@
+//! A master in small: a disk, a base and a plain tree, surveyed and checked out until they agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{PlainTree, VirtualDisk};
+use crate::checkout::{self, Availability, Limits};
+use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
+use crate::values::{Acts, Base, BaseId, Effect};
+use crate::vocabulary::{ContentHash, NodeId, TreePath};
+
+/// Rounds of plans after which two trees that don't become equal never will.
+const ROUNDS_MAX: usize = 50;
+
+/// A disk and the base of it.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    /// The disk.
+    pub disk: VirtualDisk,
+    /// What it is known to hold.
+    pub base: Base,
+    /// All effects performed, in order.
+    pub effects: Vec<Effect>,
+}
+
+impl Mirror {
+    /// Looks at the scopes and lets the tree take what the user did.
+    pub fn survey(&mut self, tree: &mut PlainTree, scopes: Vec<Scope>) -> Acts {
+        let snapshot = self.look(tree, scopes, &BTreeSet::new());
+        let performed = tree.perform(&snapshot.acts);
+        snapshot.settle(&mut self.base, &performed);
+        assert!(snapshot.reread.is_empty(), "nobody disturbed the survey");
+        snapshot.acts
+    }
+
+    /// Looks at everything.
+    pub fn survey_all(&mut self, tree: &mut PlainTree) -> Acts {
+        self.survey(tree, vec![Scope::Subtree(TreePath::root())])
+    }
+
+    fn look(
+        &mut self,
+        tree: &PlainTree,
+        scopes: Vec<Scope>,
+        disturbed: &BTreeSet<BaseId>,
+    ) -> Snapshot {
+        let mut survey = Survey::new(scopes, &self.base);
+        let mut looks = 0;
+        while let Some(look) = survey.next_look(&self.base) {
+            looks += 1;
+            assert!(looks < 10_000, "a survey ends");
+            let looked = self.disk.look(&look);
+            survey.absorb(&self.base, looked);
+        }
+        let rules = SnapshotRules { special_bits: SpecialBits::Keep, disturbed };
+        survey.finish(&self.base, tree, rules)
+    }
+
+    /// Brings the disk to the tree. `interfere` is called before each effect, and may act as a user;
+    /// its traces are surveyed before the next plan.
+    pub fn check_out(
+        &mut self,
+        tree: &mut PlainTree,
+        contents: &BTreeMap<ContentHash, Vec<u8>>,
+        limits: Limits,
+        mut interfere: impl FnMut(&mut VirtualDisk),
+    ) {
+        let mut touched = tree.take_touched();
+        for _ in 0..ROUNDS_MAX {
+            let have = |hash: &ContentHash| match contents.get(hash) {
+                Some(bytes) => Availability::Inline(bytes.clone()),
+                None => Availability::Missing,
+            };
+            let mut plan = checkout::plan(&self.base, tree, &touched, &have, limits);
+            plan.absorb(&mut self.base);
+            touched = plan.deferred.clone();
+            touched.extend(plan.wanted.iter().map(|wanted| wanted.node));
+            self.disk.begin_batch();
+            let mut failed = false;
+            for index in 0..plan.effects.len() {
+                interfere(&mut self.disk);
+                let effect = plan.effects[index].effect.clone();
+                let outcome = self.disk.perform(&effect);
+                self.effects.push(effect);
+                let completion = plan.complete(&mut self.base, index, outcome);
+                failed |= !completion.retry.is_empty();
+                touched.extend(completion.retry);
+            }
+            let disturbed = if failed { plan.disturbed() } else { BTreeSet::new() };
+            let scopes = vec![Scope::Subtree(TreePath::root())];
+            let snapshot = self.look(tree, scopes, &disturbed);
+            let performed = tree.perform(&snapshot.acts);
+            snapshot.settle(&mut self.base, &performed);
+            touched.extend(snapshot.adopted);
+            touched.extend(tree.take_touched());
+            if touched.is_empty() {
+                return;
+            }
+        }
+        panic!("no end of effects: {:?}", self.effects.iter().rev().take(20).collect::<Vec<_>>());
+    }
+
+    /// The nodes of the base, for tests of what survived.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        self.base.iter().filter_map(|(_, entry)| entry.standing()).collect()
+    }
+}
