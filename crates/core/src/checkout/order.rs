@@ -453,7 +453,13 @@ impl<T: TreeView> Planner<'_, T> {
             node: view.standing(),
             hash: content.hash,
             size: content.size,
-            resembles: disk.and_then(|id| self.pairing.base.path(id)),
+            resembles: disk.and_then(|id| {
+                let (spot, name) = self.picture.place(id)?;
+                match self.picture.location(spot)? {
+                    Location::Tree(path) => Some(path.join(&name)),
+                    Location::Parked(..) => None,
+                }
+            }),
         });
     }
 

@@ -58,7 +58,8 @@ pub struct Wanted {
     pub hash: ContentHash,
     /// In bytes.
     pub size: u64,
-    /// A file of this disk that probably holds much of it: the entry's last version.
+    /// A file that probably holds much of it, where it is once the plan is through: the entry's last
+    /// version.
     pub resembles: Option<TreePath>,
 }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::values::{
     Body, DirectoryState, Effect, Expected, FileContent, Found, FoundBody, LinkTarget, ListRequest,
-    Listed, Location, Look, Looked, Outcome, ParkingId, PutSource, ReadRequest, ReadState,
+    Listed, Location, Look, Looked, Outcome, ParkingId, Problem, ProblemKind, PutSource,
+    ReadRequest, ReadState,
 };
 use crate::vocabulary::{
     Attributes, ContentHash, Fingerprint, Kind, Mode, Name, Timestamp, TreePath, Xattrs,
@@ -53,6 +54,7 @@ pub struct VirtualDisk {
     renamed: BTreeSet<u64>,
     staged: BTreeMap<ContentHash, Vec<u8>>,
     ignored: BTreeSet<TreePath>,
+    closed: BTreeSet<TreePath>,
     /// What effects have replaced or removed: kept, as a real disk keeps versions.
     pub versions: BTreeSet<ContentHash>,
     /// How many names were statted and files read, for tests of cost.
@@ -71,6 +73,7 @@ impl Default for VirtualDisk {
             renamed: BTreeSet::new(),
             staged: BTreeMap::new(),
             ignored: BTreeSet::new(),
+            closed: BTreeSet::new(),
             versions: BTreeSet::new(),
             looked: 0,
             read: 0,
@@ -197,6 +200,11 @@ impl VirtualDisk {
         self.ignored.insert(path);
     }
 
+    /// Lets nobody list a directory any more.
+    pub fn close(&mut self, path: TreePath) {
+        self.closed.insert(path);
+    }
+
     /// All paths, for comparisons.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<TreePath, DiskEntry> {
@@ -264,6 +272,14 @@ impl VirtualDisk {
 
     fn list(&mut self, request: &ListRequest) -> Listed {
         let path = request.path.clone();
+        if self.closed.contains(&path) {
+            let problem = Problem {
+                kind: ProblemKind::PermissionDenied,
+                path: path.clone(),
+                reason: "it is closed".to_owned(),
+            };
+            return Listed { path, state: DirectoryState::Unknown(problem) };
+        }
         let Some((id, inside)) = self.find(&path).and_then(|id| Some((id, self.inside(id)?)))
         else {
             return Listed { path, state: DirectoryState::Missing };

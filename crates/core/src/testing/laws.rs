@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{Mirror, PlainTree, VirtualDisk};
-use crate::checkout::Limits;
+use crate::checkout::{self, Availability, Limits, PlannedEffect};
 use crate::snapshot::Scope;
-use crate::values::{Act, Acts, Effect};
+use crate::values::{Act, Acts, Base, BaseError, Effect};
 use crate::vocabulary::{ContentHash, Name, TreePath};
 
 /// What a user does, on paths of few names, so that they meet.
@@ -49,8 +49,8 @@ impl Deed {
             Self::Rename(from, to) => disk.rename(from, to),
             Self::Swap(a, b) => {
                 let temp = path("swap~");
-                disk.rename(a, &temp) && disk.rename(b, a) && disk.rename(&temp, b)
-                    || disk.rename(&temp, a) && false
+                let possible = disk.rename(a, &temp) && disk.rename(b, a);
+                disk.rename(&temp, if possible { b } else { a })
             }
             Self::Remove(path) => disk.remove(path),
             Self::Recreate(path) => disk.remove(path) && disk.make_directory(path),
@@ -255,4 +255,130 @@ fn joiner_adopts_what_it_holds_already() {
     joiner.check_out(&mut tree, &Contents::new(), Limits::default(), |_| {});
     assert_eq!(joiner.disk.entries(), first.disk.entries());
     assert!(joiner.effects.iter().all(|effect| matches!(effect, Effect::SetAttributes { .. })));
+}
+
+#[test]
+fn renaming_over_a_file_edits_it_and_removes_the_other() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.write(&path("a"), b"old");
+    mirror.disk.write(&path("b"), b"new");
+    mirror.survey_all(&mut tree);
+    let (a, b) = (tree.find(&path("a")).unwrap(), tree.find(&path("b")).unwrap());
+    mirror.disk.rename(&path("b"), &path("a"));
+    let acts = mirror.survey_all(&mut tree).acts;
+    let [Act::Edit { entry, inherits, .. }, Act::Remove { entry: removed, .. }] = &acts[..] else {
+        panic!("{acts:?}");
+    };
+    assert_eq!((entry[0].node, &inherits[..], removed[0].node), (a, &[b][..], b));
+}
+
+#[test]
+fn swapping_two_files_moves_both() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.write(&path("a"), b"one");
+    mirror.disk.write(&path("b"), b"two");
+    mirror.survey_all(&mut tree);
+    Deed::Swap(path("a"), path("b")).perform(&mut mirror.disk);
+    let acts = mirror.survey_all(&mut tree);
+    assert_eq!((moves(&acts), acts.acts.len()), (2, 2));
+}
+
+#[test]
+fn another_name_of_a_file_is_a_file_of_its_own() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.write(&path("a"), b"one");
+    mirror.survey_all(&mut tree);
+    mirror.disk.link(&path("a"), &path("b"));
+    let scopes = vec![Scope::Name(TreePath::root(), Name::try_from("b").unwrap())];
+    let acts = mirror.survey(&mut tree, scopes);
+    assert!(matches!(&acts.acts[..], [Act::Create { .. }]), "{:?}", acts.acts);
+    assert_eq!(mirror.survey_all(&mut tree), Acts::default());
+}
+
+#[test]
+fn unreadable_directory_is_not_deleted_and_what_is_ignored_is_left_alone() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.make_directory(&path("d"));
+    mirror.disk.write(&path("d/f"), b"one");
+    mirror.disk.write(&path("i"), b"two");
+    mirror.survey_all(&mut tree);
+    mirror.disk.close(path("d"));
+    mirror.disk.ignore(path("i"));
+    mirror.disk.write(&path("i"), b"three");
+    assert_eq!(mirror.survey_all(&mut tree), Acts::default());
+}
+
+#[test]
+fn thousand_levels_are_surveyed_and_checked_out() {
+    let (mut author, mut reader) = (Mirror::default(), Mirror::default());
+    let mut tree = PlainTree::default();
+    let mut at = TreePath::root();
+    for _ in 0..1000 {
+        at = at.join(&Name::try_from("d").unwrap());
+        author.disk.make_directory(&at);
+    }
+    author.survey_all(&mut tree);
+    reader.check_out(&mut tree, &Contents::new(), Limits::default(), |_| {});
+    assert_eq!(reader.disk.entries().len(), 1000);
+    author.disk.remove(&path("d"));
+    author.survey_all(&mut tree);
+    reader.check_out(&mut tree, &Contents::new(), Limits::default(), |_| {});
+    assert_eq!(reader.disk.entries().len(), 0);
+}
+
+#[test]
+fn content_that_is_not_here_is_wanted_and_blocks_nothing_else() {
+    let (mut author, mut reader) = (Mirror::default(), Mirror::default());
+    let mut tree = PlainTree::default();
+    author.disk.write(&path("a"), b"old");
+    author.survey_all(&mut tree);
+    reader.check_out(&mut tree, &all_contents_and(b"old"), Limits::default(), |_| {});
+    author.disk.write(&path("a"), b"new");
+    author.disk.rename(&path("a"), &path("b"));
+    author.survey_all(&mut tree);
+    let touched = tree.take_touched();
+    let nothing = |_: &ContentHash| Availability::Missing;
+    let plan = checkout::plan(&reader.base, &tree, &touched, &nothing, Limits::default());
+    assert!(matches!(&plan.effects[..], [PlannedEffect { effect: Effect::Move { .. }, .. }]));
+    assert_eq!(plan.wanted[0].hash, ContentHash::of(b"new"));
+    assert_eq!(plan.wanted[0].resembles, Some(path("b")));
+}
+
+#[test]
+fn copy_of_a_file_that_is_here_is_taken_from_it() {
+    let (mut author, mut reader) = (Mirror::default(), Mirror::default());
+    let mut tree = PlainTree::default();
+    author.disk.write(&path("a"), b"bytes");
+    author.survey_all(&mut tree);
+    reader.check_out(&mut tree, &all_contents_and(b"bytes"), Limits::default(), |_| {});
+    author.disk.write(&path("b"), b"bytes");
+    author.disk.rename(&path("a"), &path("c"));
+    author.survey_all(&mut tree);
+    reader.check_out(&mut tree, &Contents::new(), Limits::default(), |_| {});
+    assert_eq!(reader.disk.entries(), author.disk.entries());
+}
+
+#[test]
+fn base_survives_its_rows_and_damaged_rows_are_named() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.make_directory(&path("d"));
+    mirror.disk.write(&path("d/f"), b"one");
+    mirror.survey_all(&mut tree);
+    let rows: Vec<(u64, Vec<u8>)> = mirror
+        .base
+        .take_dirty_rows()
+        .into_iter()
+        .filter_map(|(id, row)| Some((id, row?)))
+        .collect();
+    assert!(mirror.base.take_dirty_rows().is_empty());
+    let loaded = Base::load(rows.clone()).unwrap();
+    assert!(loaded.iter().eq(mirror.base.iter()));
+    let directory = loaded.find(&path("d")).unwrap();
+    let without: Vec<_> = rows.iter().filter(|(id, _)| *id != directory.0).cloned().collect();
+    assert!(matches!(Base::load(without), Err(BaseError::Orphan { .. })));
+    for (at, (id, row)) in rows.iter().enumerate() {
+        let mut damaged = rows.clone();
+        damaged[at].1 = row[..row.len() - 1].to_vec();
+        assert_eq!(Base::load(damaged).unwrap_err(), BaseError::Undecodable(*id));
+    }
 }
