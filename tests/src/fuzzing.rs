@@ -6,9 +6,11 @@
 
 use std::path::Path;
 
+use data_encoding::BASE32_NOPAD;
 use pleach_core::replica::gate::fuzz_bytes;
 use pleach_core::values::{Message, SignedChange};
 use pleach_daemon::config::Config;
+use pleach_daemon::ticket::Ticket;
 
 /// One function to feed, and inputs that it takes, to start from.
 #[derive(Debug)]
@@ -22,9 +24,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 3] = [
+pub const TARGETS: [Target; 4] = [
     Target { name: "gate", feed: gate, seeds: pleach_core::replica::gate::fuzz_seeds },
     Target { name: "message", feed: message, seeds: message_seeds },
+    Target { name: "ticket", feed: ticket, seeds: ticket_seeds },
     Target { name: "config", feed: config, seeds: config_seeds },
 ];
 
@@ -42,6 +45,26 @@ pub fn message(bytes: &[u8]) {
     if let Ok(message) = postcard::from_bytes::<Message>(bytes) {
         let again = postcard::to_stdvec(&message).expect("what was decoded is encoded");
         assert_eq!(postcard::from_bytes::<Message>(&again).ok(), Some(message));
+    }
+}
+
+/// A ticket, given as its text and as what a text with the right checksum holds: what is a ticket is
+/// printed and read again as the same.
+///
+/// # Panics
+///
+/// When it isn't.
+pub fn ticket(bytes: &[u8]) {
+    let mut hasher = blake3::Hasher::new_derive_key("pleach 2026 ticket checksum");
+    hasher.update(bytes);
+    let mut sealed = bytes.to_vec();
+    sealed.extend_from_slice(&hasher.finalize().as_bytes()[..4]);
+    let sealed = format!("pleach1{}", BASE32_NOPAD.encode(&sealed).to_ascii_lowercase());
+    for text in [sealed.as_str(), &String::from_utf8_lossy(bytes)] {
+        match text.parse::<Ticket>() {
+            Ok(ticket) => assert_eq!(ticket.to_string().parse(), Ok(ticket)),
+            Err(error) => drop(error.to_string()),
+        }
     }
 }
 
@@ -75,6 +98,24 @@ fn message_seeds() -> Vec<Vec<u8>> {
     ];
     let encode = |message| postcard::to_stdvec(message).expect("a small message is encoded");
     messages.iter().map(encode).collect()
+}
+
+fn ticket_seeds() -> Vec<Vec<u8>> {
+    use pleach_core::vocabulary::MasterId;
+    use pleach_daemon::identity::StoreSeed;
+    use pleach_daemon::ticket::{InvitationId, TicketSecret};
+
+    let founder = MasterId([3; 32]);
+    let ticket = Ticket {
+        seed: StoreSeed { founder, nonce: [4; 16] },
+        inviter: founder,
+        addresses: vec!["/ip4/192.0.2.1/tcp/4747".to_owned(); 3],
+        invitation: InvitationId([5; 8]),
+        secret: TicketSecret([6; 32]),
+        expires_unix: 1_800_000_000,
+    };
+    let payload = postcard::to_stdvec(&ticket).expect("a small ticket is encoded");
+    vec![payload, ticket.to_string().into_bytes()]
 }
 
 fn config_seeds() -> Vec<Vec<u8>> {

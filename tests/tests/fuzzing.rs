@@ -17,6 +17,15 @@ fn seeds_are_taken_without_a_panic() {
 }
 
 #[test]
+fn ticket_seed_is_a_ticket() {
+    use pleach_daemon::ticket::Ticket;
+    let seeds =
+        TARGETS.iter().find(|target| target.name == "ticket").map(|target| (target.seeds)());
+    let text = String::from_utf8(seeds.unwrap()[1].clone()).unwrap();
+    assert!(text.parse::<Ticket>().is_ok(), "{text}");
+}
+
+#[test]
 fn mutated_seeds_are_taken_without_a_panic() {
     for target in &TARGETS {
         let seeds = (target.seeds)();
