@@ -25,7 +25,7 @@ pub struct Mirror {
 impl Mirror {
     /// Looks at the scopes and lets the tree take what the user did.
     pub fn survey(&mut self, tree: &mut PlainTree, scopes: Vec<Scope>) -> Acts {
-        let snapshot = self.look(tree, scopes, &BTreeSet::new());
+        let snapshot = self.look(tree, scopes, &BTreeSet::new(), |_| {});
         let performed = tree.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
         assert!(snapshot.reread.is_empty(), "nobody disturbed the survey");
@@ -37,17 +37,31 @@ impl Mirror {
         self.survey(tree, vec![Scope::Subtree(TreePath::root())])
     }
 
+    /// Looks at everything while somebody acts before each look.
+    pub fn survey_disturbed(
+        &mut self,
+        tree: &mut PlainTree,
+        interfere: impl FnMut(&mut VirtualDisk),
+    ) {
+        let scopes = vec![Scope::Subtree(TreePath::root())];
+        let snapshot = self.look(tree, scopes, &BTreeSet::new(), interfere);
+        let performed = tree.perform(&snapshot.acts);
+        snapshot.settle(&mut self.base, &performed);
+    }
+
     fn look(
         &mut self,
         tree: &PlainTree,
         scopes: Vec<Scope>,
         disturbed: &BTreeSet<BaseId>,
+        mut interfere: impl FnMut(&mut VirtualDisk),
     ) -> Snapshot {
         let mut survey = Survey::new(scopes, &self.base);
         let mut looks = 0;
         while let Some(look) = survey.next_look(&self.base) {
             looks += 1;
             assert!(looks < 10_000, "a survey ends");
+            interfere(&mut self.disk);
             let looked = self.disk.look(&look);
             survey.absorb(&self.base, looked);
         }
@@ -87,7 +101,7 @@ impl Mirror {
             }
             let disturbed = if failed { plan.disturbed() } else { BTreeSet::new() };
             let scopes = vec![Scope::Subtree(TreePath::root())];
-            let snapshot = self.look(tree, scopes, &disturbed);
+            let snapshot = self.look(tree, scopes, &disturbed, |_| {});
             let performed = tree.perform(&snapshot.acts);
             snapshot.settle(&mut self.base, &performed);
             touched.extend(snapshot.adopted);

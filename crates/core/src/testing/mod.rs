@@ -4,6 +4,8 @@
 //! the tree is a plain one, without other masters and so without conflicts. Only with the feature
 //! `testing`.
 
+#[cfg(test)]
+mod cases;
 mod disk;
 #[cfg(test)]
 mod laws;
