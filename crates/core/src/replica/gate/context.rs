@@ -40,9 +40,14 @@ pub(super) fn check(
         (node, Newborn { kind: written.value.body.kind(), counter: written.stamp.counter })
     });
     let context = Context { dependencies, seen: &seen, document, births: births.collect() };
-    for operation in operations {
+    let is_gap = |operation: &Operation| matches!(operation.payload, Payload::Gap);
+    let first_gap = operations.iter().position(is_gap);
+    for (index, operation) in operations.iter().enumerate() {
         context.check_node(operation)?;
-        context.check_predecessors(start_op, operation)?;
+        // That later gaps follow on the first, the ops alone have shown.
+        if !is_gap(operation) || first_gap == Some(index) {
+            context.check_predecessors(operation)?;
+        }
     }
     Ok(seen)
 }
@@ -170,14 +175,10 @@ impl Context<'_> {
     }
 
     /// A write replaces exactly the values that its author had seen.
-    fn check_predecessors(&self, start_op: u64, operation: &Operation) -> Result<(), Refusal> {
+    fn check_predecessors(&self, operation: &Operation) -> Result<(), Refusal> {
         let expected = match &operation.payload {
             // Keys that have this change's own stamp in them: nobody had written them before.
             Payload::Birth(..) | Payload::DirectoryPlace(..) | Payload::Batch => Vec::new(),
-            // The second gap of a change follows on the first.
-            Payload::Gap if operation.predecessors.iter().any(|gap| gap.counter >= start_op) => {
-                return Ok(());
-            }
             _ => self.document.predecessors_seen(
                 operation.object,
                 &operation.key,

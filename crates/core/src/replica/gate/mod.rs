@@ -21,7 +21,7 @@ mod wire;
 use automerge::ChangeHash;
 
 use super::document::Document;
-use super::schema;
+use super::{Update, schema};
 use crate::values::{ChangeId, SignedChange};
 use crate::vocabulary::VersionVector;
 
@@ -104,6 +104,38 @@ pub(super) enum Verdict {
     Held,
     /// It depends on changes that are not here; these are all its dependencies.
     Orphaned(Vec<ChangeHash>),
+}
+
+/// What a change says, for showing it to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Its writer and sequence.
+    pub id: ChangeId,
+    /// When its author's clock says the user acted, in milliseconds since 1970; 0 if it doesn't.
+    pub time_ms: i64,
+    /// What it wrote to nodes, with its own values only.
+    pub updates: Vec<Update>,
+}
+
+/// Reads a change without a document. What it says is well-formed, and nothing is known of its truth.
+pub fn tell(bytes: &[u8]) -> Result<Told, Refusal> {
+    wire::hash(bytes)?;
+    let change = wire::read(bytes)?;
+    let writer = schema::writer(&change.actor_id).ok_or(Refusal::NotTheAuthors)?;
+    let id = ChangeId { writer, sequence: change.seq };
+    let updates = operations::read(id, &change)?.into_iter().filter_map(|operation| {
+        Some(match operation.payload {
+            Payload::Birth(node, written) => Update::Born(node, written),
+            Payload::DirectoryPlace(node, written) => Update::DirectoryPlace(node, written),
+            Payload::Register(node, register, written) => {
+                Update::Register(node, register, vec![written])
+            }
+            Payload::Member(_) | Payload::Setting(_) | Payload::Batch | Payload::Gap => {
+                return None;
+            }
+        })
+    });
+    Ok(Told { id, time_ms: change.time, updates: updates.collect() })
 }
 
 /// Checks a received change against the document.

@@ -102,6 +102,22 @@ fn the_change_itself_is_admitted() {
 }
 
 #[test]
+fn a_change_tells_what_it_wrote_without_a_document() {
+    let mut author = document(1);
+    let mut draft = author.begin();
+    draft.set_time(1_700_000_000_000);
+    let (d, _) = draft.birth(directory(NodeId::ROOT, "d"));
+    draft.register(d, Register::Place, Value::Place(place(NodeId::ROOT, "e")));
+    draft.register(d, Register::Mode, Value::Mode(crate::vocabulary::Mode::new(0o700)));
+    draft.setting("conflicts", Vec::new());
+    let committed = draft.commit().unwrap().unwrap();
+    let told = tell(&committed.bytes).unwrap();
+    assert_eq!((told.id, told.time_ms), (committed.id, 1_700_000_000_000));
+    assert_eq!(told.updates, committed.updates);
+    assert!(tell(&committed.bytes[1..]).is_err());
+}
+
+#[test]
 fn ops_of_another_schema_are_refused() {
     let scene = scene();
     type Craft = fn(&mut ExpandedChange);
@@ -226,6 +242,29 @@ fn a_write_replaces_what_its_author_had_seen() {
     });
     assert!(matches!(scene.refusal(&change), Some(Refusal::Predecessors(_))));
     assert!(matches!(check(&scene.next, &scene.document), Ok(Verdict::Admitted(_))));
+}
+
+#[test]
+fn a_gap_does_not_replace_itself() {
+    // Found by fuzzing: automerge saved such a document and could not load it again.
+    let scene = scene();
+    let writer = scene.next.id.writer;
+    let gaps = |predecessors: &[&[u64]]| {
+        scene.crafted(|c| {
+            for predecessors in predecessors {
+                let pred = predecessors.iter().map(|counter| Stamp { counter: *counter, writer });
+                let pred = pred.map(schema::op_id).collect();
+                let key = schema::gap_key(writer);
+                c.operations.push(schema::put(Object::Gaps, &key, Vec::new(), pred));
+            }
+        })
+    };
+    let first = wire::read(&scene.next.bytes).unwrap().start_op.get() + 3;
+    assert_eq!(scene.refusal(&gaps(&[&[], &[first]])), None);
+    for wrong in [&[&[first] as &[u64]] as &[&[u64]], &[&[first + 1], &[first]], &[&[], &[]]] {
+        let refusal = scene.refusal(&gaps(wrong));
+        assert!(matches!(refusal, Some(Refusal::Predecessors(_))), "{wrong:?}");
+    }
 }
 
 #[test]
