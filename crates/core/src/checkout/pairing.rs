@@ -252,10 +252,16 @@ impl<T: TreeView> Pairing<'_, T> {
         agenda.needed.extend(alive.map(|seen| seen.node));
         if self.is_doomed(id) {
             considered.doomed.insert(id);
-            // One at least, so that each plan removes something.
-            for (_, child) in self.base.children(id).take((*budget).max(1)) {
-                agenda.entries.push(child);
-                *budget = budget.saturating_sub(1);
+            // One at least, so that each plan removes something; and all that must leave.
+            let mut left = (*budget).max(1);
+            for (_, child) in self.base.children(id) {
+                if !self.is_doomed(child) {
+                    agenda.entries.push(child);
+                } else if left > 0 {
+                    left -= 1;
+                    *budget = budget.saturating_sub(1);
+                    agenda.entries.push(child);
+                }
             }
         }
     }

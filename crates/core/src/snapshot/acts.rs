@@ -127,20 +127,20 @@ impl<T: TreeView> Writer<'_, T> {
         let mut done = SmallVec::new();
         let to = self.relocation(sighting, id, entry, tree.as_ref(), &mut done);
         let body = self.body_change(sighting, id, entry, tree.as_ref(), inherits, &mut done);
-        let attributes = self.attribute_changes(sighting, entry, tree.as_ref(), &mut done);
+        let unread = found_body(sighting).is_none();
+        // Of what could not be read only the place is taken: the rest is found again by its
+        // fingerprint, which the base keeps.
+        let attributes = match unread {
+            true => entry.attributes.clone(),
+            false => self.attribute_changes(sighting, entry, tree.as_ref(), &mut done),
+        };
         let step = self.steps.len();
         if entry.is_directory()
             && let Some(touch) = self.directory_touch(sighting, id, entry, tree.as_ref())
         {
             self.touches.push((step, touch));
         }
-        // What could not be read is found again by its fingerprint.
-        let fingerprint = match (sighting.fingerprint.kind, sighting.reading) {
-            (Kind::File, Reading::Hash(_)) | (Kind::Directory | Kind::Symlink, _) => {
-                sighting.fingerprint
-            }
-            (Kind::File, _) => entry.fingerprint,
-        };
+        let fingerprint = if unread { entry.fingerprint } else { sighting.fingerprint };
         self.steps.push(Step::Change { id, to, body, attributes, fingerprint, acts: done });
     }
 
