@@ -21,9 +21,10 @@ pub enum Dirty {
     /// Something was closed after writing, or renamed to here, or a directory or link was made: it is
     /// likely complete.
     Written(TreePath),
-    /// Something else happened to this name: made, written to, changed, removed or renamed away. More
-    /// may follow.
+    /// Something else happened to this name: made, written to, changed. More may follow.
     Name(TreePath),
+    /// The name is gone: removed or renamed away. It may come back in a moment.
+    Removed(TreePath),
 }
 
 /// The hints that wait to be taken. Clones share them.

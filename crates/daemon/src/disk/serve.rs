@@ -32,6 +32,11 @@ pub fn open_content(
     Ok((now == *expected).then_some(reader))
 }
 
+/// Opens whatever file is at `path` now: to take chunks from, which are verified by their use.
+pub fn open_any(root: &Root, path: &TreePath) -> io::Result<OwnedFd> {
+    Ok(open_to_read(root.tree(), path.names())?)
+}
+
 impl ContentReader {
     /// Whether the file is still as it was when it was opened. To be asked after the last read.
     pub fn is_unchanged(&self) -> io::Result<bool> {
@@ -49,9 +54,9 @@ impl ContentReader {
         std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset)
     }
 
-    /// Reads it all and says whether it has this hash: for `verify`.
-    pub fn has_hash(&self, hash: ContentHash) -> io::Result<bool> {
-        Ok(super::staging::hash_of(&self.file)? == hash)
+    /// Reads it all and says which hash it has: for `verify`.
+    pub fn hash(&self) -> io::Result<ContentHash> {
+        super::staging::hash_of(&self.file)
     }
 
     /// The handle itself.

@@ -289,7 +289,7 @@ impl Listener {
             Meaning::Changing => self.hints.add(Dirty::Name(path)),
             Meaning::Left => {
                 self.watches.lock().unwrap_or_else(PoisonError::into_inner).doubt(&path);
-                self.hints.add(Dirty::Name(path));
+                self.hints.add(Dirty::Removed(path));
             }
         }
     }

@@ -1,7 +1,5 @@
 //! Answers to the control socket: facts gathered from the engine, and requests passed on to it.
 
-use std::time::Duration;
-
 use pleach_core::engine::{Hint, Input};
 use pleach_core::values::{Body, Choice, Conflict, Member, Version};
 use pleach_core::vocabulary::{MasterId, Stamp, TreePath, VersionVector};
@@ -13,6 +11,7 @@ use crate::control::{
     Pick, ProblemReport, Refusal, RefusalKind, Reply, Request, StatusReport, VersionKind,
     VersionReport, WaitReport, WaitingFor, Work,
 };
+use crate::ticket::Invitations;
 
 type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
@@ -87,11 +86,12 @@ impl Driver {
             problems: self
                 .engine
                 .problems()
-                .chain(self.watch_problems().iter())
+                .chain(&self.watch_problem)
                 .cloned()
                 .map(ProblemReport::from)
                 .collect(),
             frozen: engine.frozen.map(|problem| problem.reason),
+            running: true,
         }
     }
 
@@ -210,9 +210,8 @@ impl Driver {
         let failed = |message: String| Refusal::new(RefusalKind::Failed, message);
         let addresses = self.advertised();
         let expires_unix = (unix_ms() / 1000).unsigned_abs().saturating_add(expires_s);
-        let mut invitations = self.network.invitations();
-        let (ticket, invitation) = invitations
-            .issue(&self.facts.seed, self.facts.key.master(), addresses, expires_unix)
+        let (seed, me) = (self.facts.seed.clone(), self.facts.key.master());
+        let (ticket, invitation) = Invitations::issue(seed, me, addresses, expires_unix)
             .map_err(|error| failed(error.to_string()))?;
         self.record_invitation(&invitation).map_err(|error| failed(error.to_string()))?;
         self.network.invitation_opened(invitation);
@@ -366,9 +365,6 @@ fn version_id(stamp: Stamp, among: &[Stamp]) -> String {
     let length = (8..full.len()).find(|&length| unique(length)).unwrap_or(full.len());
     full[..length].to_owned()
 }
-
-/// The longest that a client may ask to wait.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

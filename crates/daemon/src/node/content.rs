@@ -86,7 +86,7 @@ impl PartialContent for Arriving {
 
     fn finish(self: Box<Self>) -> Result<(), FinishError> {
         self.partial.finish().map_err(|error| match error {
-            disk::FinishError::Mismatch { .. } => FinishError::Mismatch,
+            disk::FinishError::WrongHash(_) => FinishError::Mismatch,
             disk::FinishError::Io(error) => FinishError::Io(error),
         })
     }

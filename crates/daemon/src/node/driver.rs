@@ -5,13 +5,14 @@
 //! process has been recorded.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pleach_core::engine::{Engine, Input, Output, Wanted};
-use pleach_core::values::{Effect, Event, Look, Member, Message, Record};
+use pleach_core::engine::{Engine, Hint, Input, Output, Wanted};
+use pleach_core::values::{Effect, Event, Look, Member, Message, Problem, Record};
 use pleach_core::vocabulary::{ContentHash, Fingerprint, MasterId, Moment, TreePath, VersionVector};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::answer::Waiters;
 use crate::control::{Call, EventBody, EventReport, MasterLabel};
@@ -28,6 +29,8 @@ const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
 /// After so many changes the document is saved anew, so that a start need not replay them.
 const CHANGES_PER_SNAPSHOT: u64 = 2_000;
+/// How often everything is looked at while something can't be watched.
+const UNWATCHED_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the driver is asked to do.
 pub(super) enum Job {
@@ -41,6 +44,8 @@ pub(super) enum Job {
     Locate(ContentHash, SyncSender<Option<(TreePath, Fingerprint)>>),
     /// Cut off from all other masters, or no longer.
     Isolate(bool, oneshot::Sender<()>),
+    /// A directory that can't be watched.
+    Unwatched(Problem),
     /// The outcome of a verification.
     Verified(super::verify::Verification),
     /// Stop cleanly.
@@ -58,7 +63,7 @@ pub(super) struct Driver {
     pub(super) engine: Engine,
     pub(super) state: State,
     pub(super) jobs: Receiver<Job>,
-    pub(super) hand: SyncSender<Chore>,
+    pub(super) hand: Sender<Chore>,
     pub(super) network: Network,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) events: broadcast::Sender<EventReport>,
@@ -69,6 +74,10 @@ pub(super) struct Driver {
     pub(super) last_seen: BTreeMap<MasterId, i64>,
     pub(super) changes_since_snapshot: u64,
     pub(super) refusals: super::refusals::Refusals,
+    pub(super) stop_requested: Arc<Notify>,
+    /// That not everything can be watched, if so.
+    pub(super) watch_problem: Option<Problem>,
+    pub(super) rescan_at_ms: u64,
 }
 
 /// What does not change while the node runs.
@@ -82,6 +91,7 @@ pub(super) struct Facts {
     /// Members that the inviter named before the first sync.
     pub(super) introduction: Vec<Member>,
     pub(super) verifier: super::verify::Verifier,
+    pub(super) rescan_interval: Duration,
 }
 
 /// The node's clocks.
@@ -150,11 +160,12 @@ impl Driver {
             let member = self.facts.key.sign_member(
                 self.facts.seed.store(),
                 me,
-                self.facts.name.clone(),
+                &self.facts.name,
                 self.advertised(),
             );
             self.input(Input::SetMember(member));
         }
+        self.rescan_at_ms = self.rescan_interval_ms();
         self.update_own_addresses();
         self.input(Input::Tick);
         self.perform_outputs();
@@ -162,11 +173,30 @@ impl Driver {
 
     fn next_job(&mut self) -> Result<Job, RecvTimeoutError> {
         let now = self.clock.elapsed_ms();
-        let due = [self.engine.poll_timeout(), self.waiters.timeout()].into_iter().flatten().min();
-        match due {
-            Some(at) => self.jobs.recv_timeout(Duration::from_millis(at.saturating_sub(now))),
-            None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        if self.rescan_at_ms <= now {
+            self.rescan_at_ms = now.saturating_add(self.rescan_interval_ms());
+            self.input(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+            self.perform_outputs();
         }
+        let due = [self.engine.poll_timeout(), self.waiters.timeout(), Some(self.rescan_at_ms)];
+        let at = due.into_iter().flatten().min().unwrap_or(now);
+        self.jobs.recv_timeout(Duration::from_millis(at.saturating_sub(now)))
+    }
+
+    /// What can't be watched is looked at more often.
+    fn rescan_interval_ms(&self) -> u64 {
+        let interval = match self.watch_problem {
+            Some(_) => self.facts.rescan_interval.min(UNWATCHED_RESCAN_INTERVAL),
+            None => self.facts.rescan_interval,
+        };
+        u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn unwatched(&mut self, problem: Problem) {
+        tracing::warn!(path = %problem.path, reason = %problem.reason, "can't be watched");
+        self.watch_problem = Some(problem);
+        self.rescan_at_ms =
+            self.rescan_at_ms.min(self.clock.elapsed_ms() + self.rescan_interval_ms());
     }
 
     fn job(&mut self, job: Job) {
@@ -179,6 +209,7 @@ impl Driver {
                 let _ = reply.try_send(self.engine.find_content(&hash));
             }
             Job::Isolate(isolated, done) => self.isolate(isolated, done),
+            Job::Unwatched(problem) => self.unwatched(problem),
             Job::Verified(verification) => self.verified(verification),
             Job::Stop => {}
         }
@@ -232,13 +263,14 @@ impl Driver {
         let known = self.engine.replica().member(master);
         if known.is_none_or(|member| member.removed) {
             let store = self.facts.seed.store();
-            let member = self.facts.key.sign_member(store, master, name.clone(), addresses);
+            let member = self.facts.key.sign_member(store, master, &name, addresses);
             self.input(Input::SetMember(member));
             self.perform_outputs();
             tracing::info!(%name, %master, "joined");
         }
         let members = self.engine.replica().members();
         let (network, admitted) = (self.network.clone(), self.known_members());
+        let settings = self.facts.store_name.clone().into_bytes();
         let mut first: Vec<Member> = Vec::new();
         let me = self.facts.key.master();
         for member in members {
@@ -251,7 +283,7 @@ impl Driver {
         first.truncate(64);
         self.runtime.spawn(async move {
             network.set_members(admitted).await;
-            let _ = reply.send(Ok(JoinGrant { members: first, settings: Vec::new() }));
+            let _ = reply.send(Ok(JoinGrant { members: first, settings }));
         });
     }
 
@@ -283,7 +315,7 @@ impl Driver {
             .map_or_else(|| master.to_string()[..12].to_owned(), |member| member.name)
     }
 
-    fn advertised(&self) -> Vec<String> {
+    pub(super) fn advertised(&self) -> Vec<String> {
         let listening = self.network.listen_addrs().into_iter().map(|address| address.to_string());
         self.facts.advertise.iter().cloned().chain(listening).take(16).collect()
     }
@@ -379,8 +411,11 @@ impl Driver {
 
     fn send_log(&mut self, to: MasterId, known: &VersionVector) {
         match self.state.log_after(known, LOG_PAGE_BYTES_MAX) {
-            Ok(changes) if changes.is_empty() => {}
-            Ok(changes) => self.send(to, &Message::Changes { changes, contents: Vec::new() }),
+            Ok(page) if page.changes.is_empty() => {}
+            Ok(page) => {
+                let changes = page.changes;
+                self.send(to, &Message::Changes { changes, contents: Vec::new() });
+            }
             Err(error) => tracing::error!(%error, "the log could not be read"),
         }
     }

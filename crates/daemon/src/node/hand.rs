@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pleach_core::engine::{Hint, Input};
 use pleach_core::values::{Effect, Location, Look, Looked, Outcome, Problem, ProblemKind};
-use pleach_core::vocabulary::{ContentHash, TreePath};
+use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
 use super::driver::{Chore, Job};
-use crate::disk::{Disk, Watcher};
+use crate::disk::{Disk, Watcher, Watching};
 
 /// How long after the last chore what was put off is done.
 const IDLE: Duration = Duration::from_secs(2);
@@ -22,6 +22,8 @@ pub(super) struct Hand {
     pub(super) watcher: Watcher,
     pub(super) chores: Receiver<Chore>,
     pub(super) jobs: SyncSender<Job>,
+    /// Whether it was told that not everything can be watched.
+    pub(super) limit_told: bool,
 }
 
 /// What is left to do when there is nothing else.
@@ -96,8 +98,9 @@ impl Hand {
 
     /// Watch, then list: what comes after the listing is an event.
     fn look(&mut self, look: &Look) -> Looked {
+        self.watcher.heal();
         for list in look.lists.iter().filter(|list| list.only.is_none()) {
-            self.watcher.watch(&list.path);
+            self.watch(&list.path);
         }
         self.disk.look(look)
     }
@@ -109,7 +112,18 @@ impl Hand {
                 continue;
             }
             match effect {
-                Effect::MakeDirectory { at: Location::Tree(path), .. } => self.watcher.watch(path),
+                Effect::MakeDirectory { at: Location::Tree(path), .. } => self.watch(path),
+                Effect::Move { from: Location::Tree(from), to: Location::Tree(to), expected }
+                    if expected.kind == Kind::Directory =>
+                {
+                    self.watcher.moved(from, to);
+                }
+                Effect::Move { from: Location::Parked(..), to: Location::Tree(to), expected }
+                    if expected.kind == Kind::Directory =>
+                {
+                    // What was parked lost its watches on the way.
+                    self.tell(Input::Hints(vec![Hint::Subtree(to.clone())]));
+                }
                 Effect::RemoveDirectory { at: Location::Tree(path), .. } => {
                     self.watcher.unwatch(path);
                 }
@@ -117,6 +131,16 @@ impl Hand {
             }
         }
         outcomes
+    }
+
+    fn watch(&mut self, directory: &TreePath) {
+        if let Watching::Unwatched(problem) = self.watcher.watch(directory)
+            && !self.limit_told
+        {
+            self.limit_told = true;
+            // The driver may have stopped.
+            let _ = self.jobs.send(Job::Unwatched(problem));
+        }
     }
 
     fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) {

@@ -20,25 +20,27 @@ mod hand;
 mod refusals;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use libp2p::Multiaddr;
-use pleach_core::engine::{Engine, Identity, OpenError, Signer, Stored};
-use pleach_core::values::{ChangeId, Member, Signature};
-use pleach_core::vocabulary::{StoreId, WriterId};
+use pleach_core::engine::{Engine, Hint, Identity, Input, OpenError, Signer, Stored};
+use pleach_core::values::{ChangeId, Signature};
+use pleach_core::vocabulary::{StoreId, TreePath, WriterId};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
-use crate::config::{Config, ConfigError, ReplicateOwner};
+use crate::config::ReplicateOwner;
 use crate::control::{self, Call, EventReport, Refusal, RefusalKind, Reply, Request};
-use crate::disk::{Disk, DiskOptions, Owners, Root, RootError, SpecialBits, Watcher};
-use crate::identity::{KeyError, MasterKey, StoreSeed};
+use crate::disk::{
+    Dirty, Disk, DiskOptions, Hints, Owners, SpecialBits, Watcher,
+};
+use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{Discovery, NetConfig, NetError, Network};
-use crate::state::{MetaKey, State, StateError};
-use crate::store;
+use crate::state::{State, StateError};
+use crate::store::{self, OpenStore, StoreError};
 use crate::ticket::{Invitation, Invitations};
 use content::Contents;
 use driver::{Clock, Driver, Facts, Job};
@@ -54,28 +56,14 @@ const EVENTS_MAX: usize = control::EVENTS_BEHIND_MAX;
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The directory is no store, or can't be used.
+    /// The directory is no store, or something in its `.pleach` can't be used.
     #[error(transparent)]
-    Root(#[from] RootError),
-    /// The settings are wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The key can't be read.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The state database can't be used.
+    Store(#[from] StoreError),
+    /// The state database can't be read.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The state lacks something that `init` and `join` write.
-    #[error("{path}: the state lacks its {what}: it is damaged; {remedy}", remedy = "move .pleach aside and join this master anew")]
-    Incomplete {
-        /// The database.
-        path: PathBuf,
-        /// What is missing.
-        what: &'static str,
-    },
-    /// The stored changes or the base can't be read.
-    #[error("{path}: {source}")]
+    /// The stored changes or the base are damaged.
+    #[error("{path}: {source}; move its .pleach aside and join this master anew", path = path.display())]
     Engine {
         /// The root.
         path: PathBuf,
@@ -86,7 +74,7 @@ pub enum StartError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// The system refused.
-    #[error("{what} {path}: {source}")]
+    #[error("{what} {path}: {source}", path = path.display())]
     Io {
         /// What was being done.
         what: &'static str,
@@ -225,11 +213,8 @@ impl NodeBuilder {
 
     /// Starts it. Must be called in a tokio runtime with several threads.
     pub async fn start(self) -> Result<Node, StartError> {
-        let root = Root::open(&self.dir)?;
-        let config = Config::load(root.path())?;
-        let key = MasterKey::load(&root.state_path().join("key"))?;
-        let state = State::open(&store::state_path(root.path()))?;
-        let stored = Opened::read(&state, root.path())?;
+        let OpenStore { root, state, key, seed, store_name, master_name, config, introduction } =
+            store::open(&self.dir)?;
         let disk_options = DiskOptions {
             owners: match config.replicate_owner {
                 ReplicateOwner::Always => Owners::Replicate,
@@ -237,7 +222,7 @@ impl NodeBuilder {
                 ReplicateOwner::Auto if rustix::process::geteuid().is_root() => Owners::Replicate,
                 ReplicateOwner::Auto => Owners::Leave,
             },
-            special_bits: SpecialBits::Drop,
+            special_bits: SpecialBits::Leave,
         };
         let path = root.path().to_owned();
         let io = |what, source| StartError::Io { what, path: path.clone(), source };
@@ -250,9 +235,10 @@ impl NodeBuilder {
             versions: disk.versions().clone(),
             jobs: jobs.clone(),
         });
-        let engine = open_engine(&state, &key, &stored, &disk, root.path())?;
+        let engine = open_engine(&state, &key, &seed, &disk, root.path())?;
+        let invitations = read_invitations(&state)?;
         let mut members = engine.replica().members();
-        for introduced in &stored.introduction {
+        for introduced in &introduction {
             if !members.iter().any(|member| member.master == introduced.master) {
                 members.push(introduced.clone());
             }
@@ -261,11 +247,11 @@ impl NodeBuilder {
         discovery = self.discovery.unwrap_or(discovery);
         let net_config = |listen: Vec<Multiaddr>| NetConfig {
             key: key.clone(),
-            seed: stored.seed.clone(),
+            seed: seed.clone(),
             listen,
             discovery,
             members: members.clone(),
-            invitations: stored.invitations.clone(),
+            invitations: invitations.clone(),
             source: contents.clone(),
             sink: contents.clone(),
         };
@@ -278,8 +264,9 @@ impl NodeBuilder {
             }
             (started, _) => started?,
         };
-        let watcher = Watcher::start(&root, watch_hints(jobs.clone()))
-            .map_err(|source| io("can't watch", source))?;
+        let (watcher, hints) = Watcher::start(&root).map_err(|problem| {
+            io("can't watch", std::io::Error::other(problem.reason))
+        })?;
         let listener = control::bind(root.path())
             .map_err(|source| io("can't make the control socket of", source))?;
         let (calls, calls_out) = mpsc::channel(CALLS_MAX);
@@ -297,12 +284,12 @@ impl NodeBuilder {
             events: events.clone(),
             facts: Facts {
                 key,
-                seed: stored.seed.clone(),
-                store_name: stored.store_name.clone(),
-                name: stored.name.clone(),
+                seed: seed.clone(),
+                store_name: store_name,
+                name: master_name,
                 root: root.path().to_owned(),
                 advertise: config.advertise.iter().map(ToString::to_string).collect(),
-                introduction: stored.introduction.clone(),
+                introduction: introduction,
                 verifier: verify::Verifier { root, jobs: jobs.clone(), running: false },
                 rescan_interval: config.rescan_interval,
             },
@@ -310,18 +297,19 @@ impl NodeBuilder {
             clock: Clock::start(),
             isolated: false,
             last_seen: BTreeMap::new(),
-            changes_since_snapshot: stored.changes_since_snapshot,
+            changes_since_snapshot: 0,
             refusals: refusals::Refusals::default(),
             stop_requested: stop_requested.clone(),
             watch_problem: None,
             rescan_at_ms: 0,
         };
-        let hand = Hand { disk, watcher, chores: chores_out, jobs: jobs.clone() };
+        let hand =
+            Hand { disk, watcher, chores: chores_out, jobs: jobs.clone(), limit_told: false };
         let threads = vec![
             spawn("driver", move || driver.run()).map_err(|source| io("can't start on", source))?,
             spawn("hand", move || hand.run()).map_err(|source| io("can't start on", source))?,
         ];
-        forward(net_events, calls_out, &jobs);
+        forward(net_events, calls_out, hints, &jobs);
         let handle = NodeHandle { jobs, calls, events, stop_requested };
         Ok(Node { handle, threads, network })
     }
@@ -336,8 +324,20 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
 fn forward(
     mut events: crate::net::NetEvents,
     mut calls: mpsc::Receiver<Call>,
+    hints: Hints,
     jobs: &SyncSender<Job>,
 ) {
+    let hint_jobs = jobs.clone();
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Handle::current();
+        loop {
+            let dirty = runtime.block_on(hints.next());
+            let hints = dirty.into_iter().map(hint).collect();
+            if hint_jobs.send(Job::Input(Input::Hints(hints))).is_err() {
+                return;
+            }
+        }
+    });
     let net_jobs = jobs.clone();
     tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Handle::current();
@@ -357,41 +357,36 @@ fn forward(
     });
 }
 
-/// What `init` or `join` left, and what has come since.
-struct Opened {
-    seed: StoreSeed,
-    store_name: String,
-    name: String,
-    introduction: Vec<Member>,
-    invitations: Invitations,
-    changes_since_snapshot: u64,
+fn hint(dirty: Dirty) -> Hint {
+    match dirty {
+        // A look finds out whether it is gone.
+        Dirty::RootGone => Hint::Directory(TreePath::root()),
+        Dirty::Overflow => Hint::Subtree(TreePath::root()),
+        Dirty::Directory(path) => Hint::Directory(path),
+        Dirty::Written(path) => Hint::Written(path),
+        Dirty::Name(path) => Hint::Changed(path),
+        Dirty::Removed(path) => Hint::Removed(path),
+    }
 }
 
-impl Opened {
-    fn read(state: &State, root: &Path) -> Result<Self, StartError> {
-        let missing = |what| StartError::Incomplete { path: store::state_path(root), what };
-        let seed = state.meta(MetaKey::StoreSeed)?.ok_or_else(|| missing("store"))?;
-        let seed = postcard::from_bytes(&seed).map_err(|_| missing("store"))?;
-        let name = state.meta_text(MetaKey::MasterName)?.ok_or_else(|| missing("name"))?;
-        let store_name = state.meta_text(MetaKey::StoreName)?.unwrap_or_default();
-        let introduction = match state.meta(MetaKey::Introduction)? {
-            Some(bytes) => postcard::from_bytes(&bytes).map_err(|_| missing("introduction"))?,
-            None => Vec::new(),
-        };
-        let mut invitations = Invitations::new();
-        for (_, row) in state.invitations()? {
-            let row: Invitation =
-                postcard::from_bytes(&row).map_err(|_| missing("invitations"))?;
-            invitations.insert(row);
+fn read_invitations(state: &State) -> Result<Invitations, StateError> {
+    let mut invitations = Invitations::new();
+    for (id, row) in state.invitations()? {
+        match postcard::from_bytes::<Invitation>(&row) {
+            Ok(row) => {
+                invitations.insert(row);
+            }
+            // Whoever holds its ticket needs another one.
+            Err(error) => tracing::warn!(?id, %error, "an invitation can't be read"),
         }
-        Ok(Self { seed, store_name, name, introduction, invitations, changes_since_snapshot: 0 })
     }
+    Ok(invitations)
 }
 
 fn open_engine(
     state: &State,
     key: &MasterKey,
-    opened: &Opened,
+    seed: &StoreSeed,
     disk: &Disk,
     root: &Path,
 ) -> Result<Engine, StartError> {
@@ -399,12 +394,15 @@ fn open_engine(
         Some((snapshot, position)) => (Some(snapshot), position),
         None => (None, 0),
     };
+    let mut log = Vec::new();
+    state.changes_since(position, |change| log.push(change))?;
     let stored = Stored {
         snapshot,
-        log: state.changes_since(position)?,
+        log,
         base: state.load_base()?,
         intents: state.intents()?,
-        staged: disk.staging().hashes(),
+        // What was staged is verified again by being asked for.
+        staged: BTreeSet::new(),
         retained: disk.versions().hashes(),
     };
     let mut nonce = [0; 8];
@@ -413,10 +411,10 @@ fn open_engine(
         path: root.to_owned(),
         source: std::io::Error::other(error.to_string()),
     })?;
-    let store = opened.seed.store();
+    let store = seed.store();
     let identity = Identity {
         store,
-        founder: opened.seed.founder,
+        founder: seed.founder,
         master: key.master(),
         writer: WriterId::new(key.master(), nonce),
         signer: Box::new(KeySigner { key: key.clone(), store }),

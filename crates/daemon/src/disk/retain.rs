@@ -1,0 +1,47 @@
+//! Retaining a content that has no place in the tree: an open conflict's version (R9).
+
+use std::collections::BTreeSet;
+use std::io;
+
+use pleach_core::vocabulary::ContentHash;
+use rustix::fs::RenameFlags;
+
+use super::stat::stat_at;
+use super::staging::FinishError;
+use super::versions::{KeptBecause, Versions, name_of};
+use super::Disk;
+
+impl Disk {
+    /// Moves a staged content to the versions; `bytes` are staged first if they are given.
+    ///
+    /// Their hash has been checked. A content that is among the versions already is not kept twice.
+    pub fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) -> io::Result<()> {
+        if self.versions.hashes().contains(&hash) {
+            self.staging.discard(hash);
+            return Ok(());
+        }
+        if let Some(bytes) = bytes {
+            self.staging.insert(hash, bytes).map_err(|error| match error {
+                FinishError::Io(error) => error,
+                wrong @ FinishError::WrongHash(_) => io::Error::other(wrong),
+            })?;
+        }
+        let staged = self.staging.take(hash)?;
+        let fingerprint = stat_at(self.staging.directory(), &staged)?
+            .node()
+            .ok_or_else(|| io::Error::other("what was staged is no file"))?;
+        let id = self.versions.reserve();
+        let (from, to) = (self.staging.directory(), self.versions.directory());
+        rustix::fs::renameat_with(from, &staged, to, name_of(id), RenameFlags::NOREPLACE)?;
+        self.versions.note(id, None, KeptBecause::Lost, &fingerprint);
+        self.versions.write()
+    }
+}
+
+impl Versions {
+    /// The hashes of all versions whose hash is known.
+    #[must_use]
+    pub fn hashes(&self) -> BTreeSet<ContentHash> {
+        self.list(None).into_iter().filter_map(|kept| kept.hash).collect()
+    }
+}
