@@ -1,0 +1,179 @@
+//! Why a store could not be made, joined or opened: what happened, on which path, and what to do next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::ConfigError;
+use crate::disk::RootError;
+use crate::identity::KeyError;
+use crate::net::JoinError;
+use crate::state::StateError;
+use crate::ticket::TicketError;
+
+/// Why a store could not be made, joined or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing is there.
+    #[error("{path} does not exist: create it first (mkdir -p {path}), or check the name")]
+    NoDirectory {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// Something else is there.
+    #[error("{path} is not a directory: name the directory that is to be replicated")]
+    NotADirectory {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// It is a store already.
+    #[error("{path} is a store already: run it with `pleach daemon {path}`")]
+    AlreadyAStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is none.
+    #[error(
+        "{path} is not a store: make it one with `pleach init {path}`, or join one with \
+         `pleach join {path} TICKET`"
+    )]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Its making was interrupted.
+    #[error("{path} was not made a store to the end: repeat `pleach init` or `pleach join`")]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is inside another one.
+    #[error("{path} is inside the store {outer}: its files are replicated with that one already")]
+    Inside {
+        /// The directory.
+        path: PathBuf,
+        /// The store around it.
+        outer: PathBuf,
+    },
+    /// Another one is inside it.
+    #[error(
+        "{path} has the store {inner} inside: stores cannot be nested; take a directory beside it, or \
+         remove {inner}/.pleach if that store is to end"
+    )]
+    Around {
+        /// The directory.
+        path: PathBuf,
+        /// The store inside it.
+        inner: PathBuf,
+    },
+    /// The system does not let us write there.
+    #[error(
+        "cannot write in {path} ({source}): run pleach as the user who owns the directory, or make it \
+         writable"
+    )]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another daemon has it.
+    #[error("another daemon runs on {path} already: `pleach status {path}` asks it")]
+    Running {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What is in `.pleach` does not belong together.
+    #[error(
+        "{path}/.pleach was put together from two ({what}): restore it whole from one backup, or move \
+         it away and join again"
+    )]
+    Mixed {
+        /// The directory.
+        path: PathBuf,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// The state lacks something that it always has.
+    #[error("the state of {path} lacks {what}: restore it, or move .pleach away and join again")]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+        /// What is not there or can't be read.
+        what: &'static str,
+    },
+    /// A name that can't be used.
+    #[error("{name:?} cannot be a name: it takes 1 to 64 bytes without control characters")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// The file system can't be used, or refused.
+    #[error(transparent)]
+    Root(RootError),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The key can't be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The state can't be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The ticket can't be used.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+    /// The store could not be joined.
+    #[error(transparent)]
+    Join(JoinError),
+    /// The system refused something.
+    #[error("{path}: {source}")]
+    Io {
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether it was asked for wrongly, rather than that something failed.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoDirectory { .. }
+                | Self::NotADirectory { .. }
+                | Self::AlreadyAStore { .. }
+                | Self::NotAStore { .. }
+                | Self::Inside { .. }
+                | Self::Around { .. }
+                | Self::Name { .. }
+                | Self::Ticket(_)
+                | Self::Config(_)
+        )
+    }
+
+    /// What the disk says about the root at `path`.
+    pub(super) fn of_root(path: &Path, error: RootError) -> Self {
+        let path = path.to_owned();
+        match error {
+            RootError::NotAStore(_) => Self::NotAStore { path },
+            RootError::AlreadyAStore(_) => Self::AlreadyAStore { path },
+            RootError::Locked(_) => Self::Running { path },
+            RootError::Nested { outer, .. } => Self::Inside { path, outer },
+            RootError::Open { path: at, source } => Self::of_io(&path, at, source),
+            other => Self::Root(other),
+        }
+    }
+
+    /// What the system says of `at`, while `path` is made a store.
+    pub(super) fn of_io(path: &Path, at: PathBuf, source: io::Error) -> Self {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match source.kind() {
+            PermissionDenied | ReadOnlyFilesystem => {
+                Self::NotWritable { path: path.to_owned(), source }
+            }
+            _ => Self::Io { path: at, source },
+        }
+    }
+}
