@@ -1,9 +1,11 @@
 //! Why a command could not be done: what happened, and what to do next; and the exit codes.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::process::ExitCode;
 
 use pleach_daemon::control::{ClientError, RefusalKind};
+use pleach_daemon::node::StartError;
+use pleach_daemon::store::StoreError;
 
 use crate::render::Style;
 
@@ -70,6 +72,13 @@ impl Failure {
     }
 }
 
+/// What happened, alone.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let ClientError::Refused(refusal) = &error else {
@@ -82,6 +91,21 @@ impl From<ClientError> for Failure {
         match refusal.kind {
             RefusalKind::Malformed | RefusalKind::Ambiguous => Self::usage(message),
             _ => Self::new(message),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        if error.is_usage() { Self::usage(error) } else { Self::new(error) }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(error) => Self::usage(error),
+            error => Self::new(error),
         }
     }
 }

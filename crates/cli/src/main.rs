@@ -11,6 +11,7 @@ mod failure;
 mod output;
 mod place;
 mod render;
+mod running;
 
 use std::process::ExitCode;
 

@@ -62,8 +62,9 @@ impl Output {
         }
     }
 
-    pub(crate) fn format(&self) -> Format {
-        self.format
+    /// Whether a person looks at the facts.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.format == Format::Text && self.to_terminal
     }
 
     pub(crate) fn style(&self) -> Style {

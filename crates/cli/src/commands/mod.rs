@@ -2,10 +2,15 @@
 
 mod completions;
 mod conflicts;
+mod daemon;
+mod demo;
 mod events;
+mod init;
 mod invite;
+mod join;
 mod masters;
 mod status;
+mod up;
 mod verify;
 mod wait;
 
@@ -37,11 +42,11 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
         Command::Verify(store) => verify::run(&store, output),
         Command::Events(store) => events::run(&store, output),
         Command::Completions { shell } => completions::run(shell, output),
-        Command::Up(_)
-        | Command::Init(_)
-        | Command::Join(_)
-        | Command::Daemon(_)
-        | Command::Demo(_) => Err(Failure::new("not wired yet")),
+        Command::Up(up) => up::run(&up, output),
+        Command::Init(init) => init::run(&init, output),
+        Command::Join(join) => join::run(&join, output),
+        Command::Daemon(daemon) => daemon::run(&daemon),
+        Command::Demo(demo) => demo::run(&demo, output),
     }
 }
 

@@ -1,0 +1,12 @@
+//! `pleach daemon DIR [--listen MULTIADDR]...`
+
+use pleach_daemon::store;
+
+use crate::arguments::Daemon;
+use crate::failure::{Code, Failure};
+use crate::running;
+
+pub(super) fn run(daemon: &Daemon) -> Result<Code, Failure> {
+    let root = store::root_at(&daemon.dir)?;
+    running::run(&root, &daemon.running, async |_| Ok(()))
+}

@@ -1,0 +1,56 @@
+//! `pleach demo`: three masters in a scratch directory, and everything that matters happening to them.
+//!
+//! The masters are real: three nodes with their own keys, states and sockets on 127.0.0.1, in this
+//! process. What is said to take a time took it. Each act is an ordinary file operation in one of the
+//! directories; that it arrived is seen by looking into the others.
+
+mod masters;
+mod sight;
+mod story;
+
+use std::path::PathBuf;
+
+use pleach_daemon::log;
+
+use crate::arguments::Demo;
+use crate::failure::{Code, Failure};
+use crate::output::Output;
+use crate::running;
+
+pub(super) fn run(demo: &Demo, output: &Output) -> Result<Code, Failure> {
+    log::init(Some(&demo.log)).map_err(Failure::usage)?;
+    let scratch = Scratch::make(demo)?;
+    let runtime = running::runtime()?;
+    let told = runtime.block_on(story::tell(&scratch.path, output));
+    runtime.shutdown_background();
+    if told.is_err() || demo.keep {
+        let path = scratch.keep();
+        output
+            .remark(|style| style.dim(format!("the three masters are in {}\n", path.display())))?;
+    }
+    told.map(|()| Code::Done)
+}
+
+/// The directory of the three masters; removed when dropped.
+struct Scratch {
+    path: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn make(demo: &Demo) -> Result<Self, Failure> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("pleach-demo-");
+        let directory = match &demo.scratch {
+            Some(parent) => builder.tempdir_in(parent),
+            None => builder.tempdir(),
+        };
+        let directory =
+            directory.map_err(|e| Failure::new(format!("cannot make a scratch directory: {e}")))?;
+        Ok(Self { path: directory.path().to_owned(), directory })
+    }
+
+    fn keep(self) -> PathBuf {
+        self.directory.keep()
+    }
+}
