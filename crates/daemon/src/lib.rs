@@ -3,9 +3,11 @@
 pub mod config;
 pub mod control;
 pub mod disk;
+pub mod foreground;
 pub mod identity;
 pub mod log;
 pub mod net;
+pub mod node;
 pub mod offline;
 pub mod state;
 pub mod store;
