@@ -104,7 +104,7 @@ impl From<StoreError> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Config(error) => Self::usage(error),
+            StartError::Store(error) => error.into(),
             error => Self::new(error),
         }
     }

@@ -1,15 +1,15 @@
 //! Answers to the control socket: facts gathered from the engine, and requests passed on to it.
 
 use pleach_core::engine::{Hint, Input};
-use pleach_core::values::{Body, Choice, Conflict, Member, Version};
+use pleach_core::values::{Choice, Conflict, Member, Version};
 use pleach_core::vocabulary::{MasterId, Stamp, TreePath, VersionVector};
 use tokio::sync::oneshot;
 
 use super::driver::{Driver, unix_ms};
 use crate::control::{
-    Call, ConflictReport, Counts, Fetching, InviteReport, MasterLabel, MasterReport, PathText,
-    Pick, ProblemReport, Refusal, RefusalKind, Reply, Request, StatusReport, VersionKind,
-    VersionReport, WaitReport, WaitingFor, Work,
+    Call, ConflictReport, Counts, Fetching, InviteReport, MasterLabel, MasterReport, Pick,
+    ProblemReport, Refusal, RefusalKind, Reply, Request, StatusReport, WaitReport, WaitingFor,
+    Work, full_version_id,
 };
 use crate::ticket::Invitations;
 
@@ -75,7 +75,8 @@ impl Driver {
             root: self.facts.root.display().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.clock.elapsed_ms(),
-            tree: self.counts(),
+            // The root is no entry of its own tree.
+            tree: Counts::of(self.engine.base().iter().skip(1).map(|(_, entry)| &entry.body)),
             conflicts: self.engine.replica().tree().conflict_count() as u64,
             masters: self.masters(),
             work: Work {
@@ -93,23 +94,6 @@ impl Driver {
             frozen: engine.frozen.map(|problem| problem.reason),
             running: true,
         }
-    }
-
-    fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for (_, entry) in self.engine.base().iter() {
-            match &entry.body {
-                Body::Directory { .. } => counts.directories += 1,
-                Body::File(content) => {
-                    counts.files += 1;
-                    counts.bytes += content.size;
-                }
-                Body::Symlink { .. } => counts.symlinks += 1,
-            }
-        }
-        // The root is no entry of its own tree.
-        counts.directories = counts.directories.saturating_sub(1);
-        counts
     }
 
     pub(super) fn label(&self, master: MasterId) -> MasterLabel {
@@ -249,46 +233,11 @@ impl Driver {
     }
 
     fn conflicts(&self) -> Vec<ConflictReport> {
-        self.engine.replica().conflicts().into_iter().map(|conflict| self.report(conflict)).collect()
-    }
-
-    fn report(&self, conflict: Conflict) -> ConflictReport {
-        let all: Vec<Stamp> = conflict.versions.iter().map(|version| version.stamp).collect();
-        let version = |version: &Version| VersionReport {
-            id: version_id(version.stamp, &all),
-            what: match version.body {
-                Body::Directory { .. } => VersionKind::Directory,
-                Body::File(_) => VersionKind::File,
-                Body::Symlink { .. } => VersionKind::Symlink,
-            },
-            master: version.master.map(|master| self.label(master)),
-            modified_ms: {
-                let mtime = version.body.mtime();
-                mtime.seconds.saturating_mul(1000) + i64::from(mtime.nanos / 1_000_000)
-            },
-            size: match &version.body {
-                Body::File(content) => Some(content.size),
-                _ => None,
-            },
-            hash: match &version.body {
-                Body::File(content) => Some(content.hash.to_string()),
-                _ => None,
-            },
-            target: match &version.body {
-                Body::Symlink { target, .. } => {
-                    Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
-                }
-                _ => None,
-            },
-            stands: version.stands,
-            elsewhere: version.elsewhere.clone().map(PathText),
+        let report = |conflict: Conflict| {
+            let opened_ms = self.engine.conflict_opened_ms(&conflict.path);
+            ConflictReport::new(&conflict, opened_ms, |master| self.label(master))
         };
-        ConflictReport {
-            kind: conflict.kind,
-            opened_ms: self.engine.conflict_opened_ms(&conflict.path),
-            versions: conflict.versions.iter().map(version).collect(),
-            path: PathText(conflict.path),
-        }
+        self.engine.replica().conflicts().into_iter().map(report).collect()
     }
 
     fn resolve(&mut self, path: &TreePath, pick: &Pick) -> Result<Reply, Refusal> {
@@ -327,7 +276,7 @@ impl Driver {
             Pick::Version(id) => {
                 let all: Vec<Stamp> = versions.iter().map(|version| version.stamp).collect();
                 let mut fitting = all.clone();
-                fitting.retain(|stamp| version_id(*stamp, &[]).starts_with(id.as_str()));
+                fitting.retain(|stamp| full_version_id(*stamp).starts_with(id.as_str()));
                 fitting.sort();
                 fitting.dedup();
                 if fitting.len() > 1 {
@@ -344,38 +293,5 @@ impl Driver {
                 format!("{path} has no such version: `pleach conflicts show` lists them"),
             ),
         }
-    }
-}
-
-/// The name of a version: hexadecimal digits of a hash over its stamp, as few (but 8) as are unique.
-fn version_id(stamp: Stamp, among: &[Stamp]) -> String {
-    let digits = |stamp: Stamp| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&stamp.writer.0);
-        hasher.update(&stamp.counter.to_le_bytes());
-        hasher.finalize().to_hex().to_string()
-    };
-    let full = digits(stamp);
-    if among.is_empty() {
-        return full;
-    }
-    let unique = |length: usize| {
-        !among.iter().any(|other| *other != stamp && digits(*other)[..length] == full[..length])
-    };
-    let length = (8..full.len()).find(|&length| unique(length)).unwrap_or(full.len());
-    full[..length].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pleach_core::vocabulary::WriterId;
-
-    #[test]
-    fn version_is_named_by_eight_digits_unless_they_are_shared() {
-        let stamp = |counter| Stamp { counter, writer: WriterId([7; 16]) };
-        let id = version_id(stamp(1), &[stamp(1), stamp(2)]);
-        assert_eq!(id.len(), 8);
-        assert!(version_id(stamp(1), &[]).starts_with(&id));
     }
 }

@@ -394,11 +394,9 @@ fn open_engine(
         Some((snapshot, position)) => (Some(snapshot), position),
         None => (None, 0),
     };
-    let mut log = Vec::new();
-    state.changes_since(position, |change| log.push(change))?;
     let stored = Stored {
         snapshot,
-        log,
+        log: state.changes_since(position)?,
         base: state.load_base()?,
         intents: state.intents()?,
         // What was staged is verified again by being asked for.
