@@ -61,10 +61,10 @@ fn shown_target(bytes: &[u8]) -> String {
     let shown = |part: &[u8]| match part {
         b"." | b".." | b"" => String::from_utf8_lossy(part).into_owned(),
         // A part longer than any name can be: in pieces, each of which is one.
-        part => part.chunks(255).filter_map(|piece| Name::new(piece).ok()).fold(
-            String::new(),
-            |text, name| text + &name.to_string(),
-        ),
+        part => part
+            .chunks(255)
+            .filter_map(|piece| Name::new(piece).ok())
+            .fold(String::new(), |text, name| text + &name.to_string()),
     };
     bytes.split(|byte| *byte == b'/').map(shown).collect::<Vec<_>>().join("/")
 }

@@ -6,10 +6,10 @@ use std::io;
 use pleach_core::vocabulary::ContentHash;
 use rustix::fs::RenameFlags;
 
-use super::stat::stat_at;
-use super::staging::FinishError;
-use super::versions::{KeptBecause, Versions, name_of};
 use super::Disk;
+use super::staging::FinishError;
+use super::stat::stat_at;
+use super::versions::{KeptBecause, Versions, name_of};
 
 impl Disk {
     /// Moves a staged content to the versions; `bytes` are staged first if they are given.

@@ -78,7 +78,8 @@ impl PartialContent for Arriving {
         let end = offset.saturating_add(length);
         while offset < end {
             let step = (end - offset).min(ZEROS.len() as u64);
-            self.partial.write_at(offset, &ZEROS[..usize::try_from(step).unwrap_or(ZEROS.len())])?;
+            self.partial
+                .write_at(offset, &ZEROS[..usize::try_from(step).unwrap_or(ZEROS.len())])?;
             offset += step;
         }
         Ok(())

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pleach_core::engine::{Engine, Hint, Input, Output, Wanted};
 use pleach_core::values::{Effect, Event, Look, Member, Message, Problem, Record};
-use pleach_core::vocabulary::{ContentHash, Fingerprint, MasterId, Moment, TreePath, VersionVector};
+use pleach_core::vocabulary::{
+    ContentHash, Fingerprint, MasterId, Moment, TreePath, VersionVector,
+};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::answer::Waiters;
@@ -436,10 +438,9 @@ impl Driver {
             return;
         }
         self.changes_since_snapshot = 0;
-        let saved = self
-            .state
-            .log_position()
-            .and_then(|position| self.state.store_snapshot(&self.engine.replica().save(), position));
+        let saved = self.state.log_position().and_then(|position| {
+            self.state.store_snapshot(&self.engine.replica().save(), position)
+        });
         if let Err(error) = saved {
             tracing::warn!(%error, "the document could not be saved; the next start takes longer");
         }

@@ -41,9 +41,7 @@ impl Hand {
         let mut rules = self.disk.ignore_generation();
         loop {
             let chore = match leisure {
-                Leisure::Nothing => {
-                    self.chores.recv().map_err(|_| RecvTimeoutError::Disconnected)
-                }
+                Leisure::Nothing => self.chores.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Leisure::Settle => self.chores.recv_timeout(IDLE),
                 Leisure::FindRoot => self.chores.recv_timeout(LOST_ROOT_INTERVAL),
             };

@@ -34,9 +34,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use crate::config::ReplicateOwner;
 use crate::control::{self, Call, EventReport, Refusal, RefusalKind, Reply, Request};
-use crate::disk::{
-    Dirty, Disk, DiskOptions, Hints, Owners, SpecialBits, Watcher,
-};
+use crate::disk::{Dirty, Disk, DiskOptions, Hints, Owners, SpecialBits, Watcher};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{Discovery, NetConfig, NetError, Network};
 use crate::state::{State, StateError};
@@ -226,8 +224,8 @@ impl NodeBuilder {
         };
         let path = root.path().to_owned();
         let io = |what, source| StartError::Io { what, path: path.clone(), source };
-        let disk = Disk::open(root.clone(), disk_options)
-            .map_err(|source| io("can't work on", source))?;
+        let disk =
+            Disk::open(root.clone(), disk_options).map_err(|source| io("can't work on", source))?;
         let (jobs, jobs_out) = sync_channel(JOBS_MAX);
         let contents = Arc::new(Contents {
             root: root.clone(),
@@ -264,9 +262,8 @@ impl NodeBuilder {
             }
             (started, _) => started?,
         };
-        let (watcher, hints) = Watcher::start(&root).map_err(|problem| {
-            io("can't watch", std::io::Error::other(problem.reason))
-        })?;
+        let (watcher, hints) = Watcher::start(&root)
+            .map_err(|problem| io("can't watch", std::io::Error::other(problem.reason)))?;
         let listener = control::bind(root.path())
             .map_err(|source| io("can't make the control socket of", source))?;
         let (calls, calls_out) = mpsc::channel(CALLS_MAX);

@@ -95,7 +95,8 @@ pub fn open(root: &Path) -> Result<OpenStore, StoreError> {
     if state.meta_array(MetaKey::Master)? != Some(key.master().0) {
         return Err(StoreError::Mixed { path, what: "the key is of another master" });
     }
-    let seed: StoreSeed = decoded(&state, MetaKey::StoreSeed)?.ok_or_else(|| missing("its seed"))?;
+    let seed: StoreSeed =
+        decoded(&state, MetaKey::StoreSeed)?.ok_or_else(|| missing("its seed"))?;
     let introduction = decoded(&state, MetaKey::Introduction)?.unwrap_or_default();
     let store_name = state.meta_text(MetaKey::StoreName)?.unwrap_or_default();
     let master_name = state.meta_text(MetaKey::MasterName)?.unwrap_or_default();
