@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::NetEvent;
 
@@ -10,12 +10,20 @@ use super::NetEvent;
 #[derive(Debug)]
 pub struct NetEvents {
     queue: mpsc::Receiver<(NetEvent, Option<OwnedSemaphorePermit>)>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl NetEvents {
-    /// The next event; none once the network has stopped.
+    /// The next event; none once the network has stopped and all events are taken. May be
+    /// cancelled without losing one.
     pub async fn recv(&mut self) -> Option<NetEvent> {
-        self.queue.recv().await.map(|(event, _room)| event)
+        let stopped = async { drop(self.stopped.wait_for(|stopped| *stopped).await) };
+        let next = tokio::select! {
+            biased;
+            next = self.queue.recv() => next,
+            () = stopped => self.queue.try_recv().ok(),
+        };
+        next.map(|(event, _room)| event)
     }
 
     /// The next event, if one is waiting.
@@ -29,11 +37,15 @@ impl NetEvents {
 pub(super) struct EventSender {
     queue: mpsc::Sender<(NetEvent, Option<OwnedSemaphorePermit>)>,
     bytes: Arc<Semaphore>,
+    stopped: Arc<watch::Sender<bool>>,
 }
 
 pub(super) fn channel(events_max: usize, bytes_max: usize) -> (EventSender, NetEvents) {
     let (sender, queue) = mpsc::channel(events_max);
-    (EventSender { queue: sender, bytes: Arc::new(Semaphore::new(bytes_max)) }, NetEvents { queue })
+    let (stop, stopped) = watch::channel(false);
+    let bytes = Arc::new(Semaphore::new(bytes_max));
+    let sender = EventSender { queue: sender, bytes, stopped: Arc::new(stop) };
+    (sender, NetEvents { queue, stopped })
 }
 
 impl EventSender {
@@ -72,5 +84,10 @@ impl EventSender {
     /// Returns once nobody takes events any more.
     pub(super) async fn abandoned(&self) {
         self.queue.closed().await;
+    }
+
+    /// The network has stopped: whoever waits for events need not.
+    pub(super) fn stop(&self) {
+        self.stopped.send_replace(true);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -220,6 +221,7 @@ async fn listen(
 ) -> Result<(), NetError> {
     let mut waiting: HashMap<ListenerId, &Multiaddr> = HashMap::new();
     for address in addresses {
+        probe_port(address)?;
         let id = swarm.listen_on(address.clone()).map_err(|error| listen_error(address, error))?;
         waiting.insert(id, address);
     }
@@ -242,6 +244,24 @@ async fn listen(
         }
     }
     Ok(())
+}
+
+/// The TCP transport lets several sockets share one port (SO_REUSEPORT, socket(7)), so that the system
+/// would not say that another daemon has it: a plain socket is told.
+fn probe_port(address: &Multiaddr) -> Result<(), NetError> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::from(ip),
+        _ => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port @ 1..)) = parts.next() else { return Ok(()) };
+    match std::net::TcpListener::bind((ip, port)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(NetError::PortInUse { address: address.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn listen_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
@@ -352,9 +372,7 @@ impl Service {
                     self.reach.hint(&peer, address, Instant::now());
                 }
             }
-            Command::CloseConnection(connection) => {
-                self.swarm.close_connection(connection);
-            }
+            Command::CloseConnection(connection) => self.close_connection(connection),
             Command::Dial { peer, addresses } => self.dial_resolved(peer, addresses),
             Command::Shutdown(_) => {}
         }
@@ -377,8 +395,13 @@ impl Service {
             .map(|(id, _)| *id)
             .collect();
         for id in removed {
-            self.swarm.close_connection(id);
+            self.close_connection(id);
         }
+    }
+
+    fn close_connection(&mut self, id: ConnectionId) {
+        self.network.shared.sessions.close(id);
+        self.swarm.close_connection(id);
     }
 
     /// Publishes; those who are connected but not yet subscribed get it by their stream.
@@ -433,6 +456,7 @@ impl Service {
                 self.on_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                self.network.shared.sessions.close(connection_id);
                 let known = self.connections.remove(&connection_id);
                 known.inspect(|_| self.reach.disconnected(&peer_id, Instant::now()));
             }
@@ -496,7 +520,7 @@ impl Service {
         self.reach.connected(&peer);
         self.connections.insert(id, Connection { peer, dialler, since });
         if let Some(surplus) = self.surplus(peer, id) {
-            self.swarm.close_connection(surplus);
+            self.close_connection(surplus);
             if surplus == id {
                 return;
             }
@@ -537,9 +561,13 @@ impl Service {
         match event {
             BehaviourEvent::Peers(inbound) => self.on_inbound(inbound),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            // One who joins again does not answer probes.
+            BehaviourEvent::Ping(ping::Event {
+                result: Err(ping::Failure::Unsupported), ..
+            }) => {}
             BehaviourEvent::Ping(ping::Event { connection, result: Err(error), .. }) => {
                 tracing::debug!(%error, "probe failed");
-                self.swarm.close_connection(connection);
+                self.close_connection(connection);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
@@ -603,5 +631,6 @@ impl Service {
             }
         };
         let _ = tokio::time::timeout(SHUTDOWN_MAX, drained).await;
+        self.network.shared.events.stop();
     }
 }

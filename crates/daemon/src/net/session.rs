@@ -135,6 +135,13 @@ impl Sessions {
         lock(&self.0).get(&master).map(|session| (session.peer, session.connection))
     }
 
+    /// Ends whatever session runs on `connection`: it is gone, or is being closed.
+    pub(super) fn close(&self, connection: ConnectionId) {
+        for session in lock(&self.0).values().filter(|session| session.connection == connection) {
+            session.outgoing.close();
+        }
+    }
+
     /// Makes `session` the one of `master`; returns whether it replaces another, which is closed.
     fn stand(&self, master: MasterId, session: Session) -> bool {
         match lock(&self.0).insert(master, session) {

@@ -21,35 +21,35 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Contents as files named by their hash, partial ones beside them.
-pub struct Shelf {
+pub(crate) struct Shelf {
     directory: TempDir,
 }
 
 impl Shelf {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { directory: tempfile::tempdir().unwrap() })
     }
 
-    pub fn path(&self, hash: &ContentHash) -> PathBuf {
+    pub(crate) fn path(&self, hash: &ContentHash) -> PathBuf {
         self.directory.path().join(hash.to_string())
     }
 
-    pub fn partial_path(&self, hash: &ContentHash) -> PathBuf {
+    pub(crate) fn partial_path(&self, hash: &ContentHash) -> PathBuf {
         self.directory.path().join(format!("{hash}.partial"))
     }
 
-    pub fn old_path(&self) -> PathBuf {
+    pub(crate) fn old_path(&self) -> PathBuf {
         self.directory.path().join("old")
     }
 
     /// Puts `bytes` under the hash of `named`, which is a lie unless they are the same.
-    pub fn put_as(&self, named: &[u8], bytes: &[u8]) -> ContentHash {
+    pub(crate) fn put_as(&self, named: &[u8], bytes: &[u8]) -> ContentHash {
         let hash = ContentHash::of(named);
         std::fs::write(self.path(&hash), bytes).unwrap();
         hash
     }
 
-    pub fn put(&self, bytes: &[u8]) -> ContentHash {
+    pub(crate) fn put(&self, bytes: &[u8]) -> ContentHash {
         self.put_as(bytes, bytes)
     }
 }
@@ -113,26 +113,26 @@ impl PartialContent for Partial {
 }
 
 /// A running master.
-pub struct Master {
-    pub key: MasterKey,
-    pub seed: StoreSeed,
-    pub network: Network,
-    pub events: NetEvents,
-    pub shelf: Arc<Shelf>,
+pub(crate) struct Master {
+    pub(crate) key: MasterKey,
+    pub(crate) seed: StoreSeed,
+    pub(crate) network: Network,
+    pub(crate) events: NetEvents,
+    pub(crate) shelf: Arc<Shelf>,
     sequence: u64,
 }
 
-pub fn key(number: u8) -> MasterKey {
+pub(crate) fn key(number: u8) -> MasterKey {
     MasterKey::from_secret(&[number; 32])
 }
 
-pub fn seed() -> StoreSeed {
+pub(crate) fn seed() -> StoreSeed {
     StoreSeed { founder: key(1).master(), nonce: [7; 16] }
 }
 
 impl Master {
     /// Starts the master of `number` with an empty member list, on free ports.
-    pub async fn start(number: u8) -> Self {
+    pub(crate) async fn start(number: u8) -> Self {
         let (key, seed, shelf) = (key(number), seed(), Shelf::new());
         let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
         let config = NetConfig {
@@ -149,30 +149,34 @@ impl Master {
         Self { key, seed, network, events, shelf, sequence: 0 }
     }
 
-    pub fn id(&self) -> MasterId {
+    pub(crate) fn id(&self) -> MasterId {
         self.key.master()
     }
 
     /// Its entry in the member list, signed by the founder.
-    pub fn member(&self) -> Member {
+    pub(crate) fn member(&self) -> Member {
         let addresses = self.network.listen_addrs().iter().map(ToString::to_string).collect();
         key(1).sign_member(self.seed.store(), self.id(), "master", addresses)
     }
 
-    pub fn change(&mut self, bytes: Vec<u8>) -> SignedChange {
+    pub(crate) fn change(&mut self, bytes: Vec<u8>) -> SignedChange {
         self.sequence += 1;
         let writer = WriterId::new(self.id(), [0; 8]);
         let id = ChangeId { writer, sequence: self.sequence };
         self.key.sign_change(self.seed.store(), id, bytes)
     }
 
-    pub fn message(&mut self, text: &str) -> Message {
+    pub(crate) fn message(&mut self, text: &str) -> Message {
         let changes = vec![self.change(text.as_bytes().to_vec())];
         Message::Changes { changes, contents: vec![] }
     }
 
     /// Waits for the first event of which `pick` makes something; those before it are dropped.
-    pub async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(NetEvent) -> Option<T>) -> T {
+    pub(crate) async fn wait<T>(
+        &mut self,
+        what: &str,
+        mut pick: impl FnMut(NetEvent) -> Option<T>,
+    ) -> T {
         let found = async {
             loop {
                 let event = self.events.recv().await.expect("the network runs");
@@ -185,7 +189,7 @@ impl Master {
         found.unwrap_or_else(|_| panic!("{what} did not happen"))
     }
 
-    pub async fn wait_connected(&mut self, other: MasterId) {
+    pub(crate) async fn wait_connected(&mut self, other: MasterId) {
         self.wait("connection", |event| match event {
             NetEvent::Connected(master) if master == other => Some(()),
             _ => None,
@@ -193,7 +197,7 @@ impl Master {
         .await;
     }
 
-    pub async fn wait_message(&mut self) -> (MasterId, Message) {
+    pub(crate) async fn wait_message(&mut self) -> (MasterId, Message) {
         self.wait("message", |event| match event {
             NetEvent::Received(from, message) => Some((from, message)),
             _ => None,
@@ -201,7 +205,7 @@ impl Master {
         .await
     }
 
-    pub async fn wait_refusal(&mut self) -> (Option<MasterId>, String) {
+    pub(crate) async fn wait_refusal(&mut self) -> (Option<MasterId>, String) {
         self.wait("refusal", |event| match event {
             NetEvent::Refused { who, reason } => Some((who, reason)),
             _ => None,
@@ -210,7 +214,7 @@ impl Master {
     }
 
     /// Waits until `count` contents have arrived.
-    pub async fn wait_fetched(&mut self, mut count: usize) {
+    pub(crate) async fn wait_fetched(&mut self, mut count: usize) {
         self.wait("fetch", |event| match event {
             NetEvent::Fetched(_) => {
                 count -= 1;
@@ -222,13 +226,13 @@ impl Master {
         .await;
     }
 
-    pub fn received_bytes(&self) -> u64 {
+    pub(crate) fn received_bytes(&self) -> u64 {
         self.network.traffic().iter().map(|(_, count)| count.received).sum()
     }
 }
 
 /// `count` masters that are all connected to each other.
-pub async fn connected<const N: usize>() -> [Master; N] {
+pub(crate) async fn connected<const N: usize>() -> [Master; N] {
     let mut masters = Vec::new();
     for number in 1..=N {
         masters.push(Master::start(number as u8).await);
@@ -253,7 +257,7 @@ pub async fn connected<const N: usize>() -> [Master; N] {
 }
 
 /// Bytes that do not repeat.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());

@@ -96,9 +96,10 @@ async fn forged_change_is_refused_and_its_sender_disconnected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removed_member_is_disconnected_and_stays_out() {
-    let [mut a, b] = connected().await;
+    let [mut a, mut b] = connected().await;
     let mut removed = b.member();
     removed.removed = true;
+    let a_id = a.id();
     a.network.set_members(vec![a.member(), removed]).await;
     a.wait("disconnection", |event| match event {
         NetEvent::Disconnected(master) if master == b.id() => Some(()),
@@ -108,6 +109,11 @@ async fn removed_member_is_disconnected_and_stays_out() {
     let (who, reason) = a.wait_refusal().await;
     assert_eq!(who, Some(b.id()));
     assert!(reason.contains("not a member's"), "{reason}");
+    b.wait("disconnection", |event| match event {
+        NetEvent::Disconnected(master) if master == a_id => Some(()),
+        _ => None,
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
