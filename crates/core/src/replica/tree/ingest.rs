@@ -74,12 +74,13 @@ impl Tree {
             Body::Symlink { target, mtime } => Matter::Symlink(Box::new((target, mtime))),
             Body::Directory { mtime } => {
                 let mut directory = Directory::new(mtime);
-                directory.history.push(DirectoryPlace {
+                // Not pushed: that would leave room for three more, and most never move.
+                directory.history = vec![DirectoryPlace {
                     place: placement.clone(),
                     sequence: birth.sequence,
                     origin: PlaceOrigin::Birth,
                     standing: PlaceState::Current,
-                });
+                }];
                 Matter::Directory(Box::new(directory))
             }
         };
