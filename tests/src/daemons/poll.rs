@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Pause between two looks at a condition that costs little to look at.
+/// Pause between two looks at a condition that costs little to look at; after a dear one the pause is
+/// as long as the look was, so that looking leaves the machine to those who are looked at.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks at `probe` until it gives a value.
@@ -25,10 +26,11 @@ pub fn probe_until<T>(
 ) -> Result<T, String> {
     let start = Instant::now();
     loop {
+        let look = Instant::now();
         match probe() {
             Ok(value) => return Ok(value),
             Err(reason) if start.elapsed() >= at_most => return Err(reason),
-            Err(_) => thread::sleep(PAUSE),
+            Err(_) => thread::sleep(look.elapsed().max(PAUSE)),
         }
     }
 }
