@@ -100,11 +100,7 @@ fn port_in_use_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let address = format!("/ip4/127.0.0.1/tcp/{port}");
-    refused(
-        &master.pleach(["daemon", ".", "--listen", &address]),
-        1,
-        &[&port.to_string(), "in use"],
-    );
+    refused(&master.pleach(["daemon", ".", "--listen", &address]), &[&port.to_string(), "in use"]);
 }
 
 #[test]
