@@ -280,12 +280,14 @@ impl<'a> Run<'a> {
     /// What is at `spot`, if it is what is expected there.
     pub(crate) fn guard(&self, spot: &Spot, expected: &Fingerprint) -> Step {
         let now = spot.stat()?;
+        let object = (now.device, now.inode);
         let same = match now.kind {
+            // Inode 0 stands for one that this batch has made.
+            Kind::Directory if expected.inode == 0 => self.touched.contains_key(&object),
             Kind::Directory => now.same_object(expected),
             Kind::File | Kind::Symlink => {
                 now == *expected
-                    || (self.touched.get(&(now.device, now.inode)) == Some(&now)
-                        && now.same_bytes(expected))
+                    || (self.touched.get(&object) == Some(&now) && now.same_bytes(expected))
             }
         };
         if same { Ok(now) } else { Err(Stop::Differs) }

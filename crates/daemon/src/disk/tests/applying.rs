@@ -255,6 +255,33 @@ fn tree_of_a_thousand_levels_is_made_filled_and_listed() {
 }
 
 #[test]
+fn directory_made_and_filled_in_one_batch_gets_its_mode_and_mtime_at_the_end() {
+    let mut bench = Bench::new();
+    std::fs::create_dir(bench.at("other")).unwrap();
+    let just_made = Fingerprint { device: 0, inode: 0, ..bench.fingerprint("other") };
+    let set = |path: &str| {
+        let Effect::MakeDirectory { at, .. } = make_directory(path) else { unreachable!() };
+        let expected = just_made;
+        let attributes = Attributes::with_mode(0o750);
+        Effect::SetAttributes { at, expected, attributes, body: Body::Directory { mtime: MTIME } }
+    };
+    let batch = [
+        make_directory("d"),
+        make_directory("d/e"),
+        put("d/e/f", Expected::Absent, b"f"),
+        set("d"),
+        set("d/e"),
+    ];
+    bench.disk.apply(&batch).iter().for_each(|outcome| _ = done(outcome));
+    for directory in ["d", "d/e"] {
+        assert_eq!(mode_of(&bench.at(directory)), 0o750);
+        let mtime = mtime_of(&bench.at(directory));
+        assert_eq!(mtime, (MTIME.seconds, i64::from(MTIME.nanos)), "{directory}");
+    }
+    assert_eq!(bench.apply_one(set("d")), Outcome::Differs);
+}
+
+#[test]
 fn many_files_in_one_batch_are_all_there() {
     let mut bench = Bench::new();
     let mut batch = vec![make_directory("d")];
