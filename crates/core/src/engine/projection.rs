@@ -27,8 +27,11 @@ impl Engine {
             self.transfer.want(want.node, want.hash, want.size, want.resembles.clone());
         }
         if plan.is_empty() {
-            // Nothing this disk can do brings those further: something else has to happen first.
-            self.stalled.append(&mut plan.deferred);
+            // More than one plan takes is left for the next one, while they become fewer. Then nothing
+            // this disk can do brings the rest further: something else has to happen first.
+            let fewer = plan.deferred.len() < touched.len();
+            let rest = if fewer { &mut self.touched } else { &mut self.stalled };
+            rest.append(&mut plan.deferred);
             if self.touched.is_empty() {
                 self.transfer.clear_inline();
             }
