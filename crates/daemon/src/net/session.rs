@@ -287,8 +287,9 @@ async fn talk(
     if shared.sessions.stand(master, session) {
         shared.events.send(NetEvent::Disconnected(master)).await;
     }
-    shared.events.send(NetEvent::Connected(master)).await;
+    // Whoever hears of the connection may ask for contents at once.
     network.fetcher.provider_came(master);
+    shared.events.send(NetEvent::Connected(master)).await;
 
     let mut writing = tokio::spawn(write(network.clone(), master, outgoing.clone(), writer));
     let end = tokio::select! {
