@@ -1,0 +1,602 @@
+//! A virtual file system: inodes, names, and the clock that stamps them.
+//!
+//! It knows what stat(2), rename(2) and unlink(2) promise and nothing of pleach; what pleach does on it
+//! is in `effects` and `look`. Inode numbers may be given out again once nothing holds the old inode, as
+//! ext4 does. Deliberately without hard links, owners, extended attributes and permission checks:
+//! everybody here is root.
+
+mod effects;
+mod look;
+
+pub use effects::Batch;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pleach_core::values::{FileContent, LinkTarget};
+use pleach_core::values::{Body, ParkingId};
+use pleach_core::vocabulary::{
+    ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Timestamp, TreePath,
+};
+
+/// The key of an inode in the table; never given out twice, unlike its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InodeKey(u64);
+
+/// What an inode holds.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// Entries by name.
+    Directory(BTreeMap<Name, InodeKey>),
+    /// Bytes.
+    File(Vec<u8>),
+    /// A link's text.
+    Symlink(LinkTarget),
+}
+
+/// One inode.
+#[derive(Clone, Debug)]
+pub struct Inode {
+    number: u64,
+    mode: Mode,
+    modified: Timestamp,
+    changed: Timestamp,
+    /// Where it is; none once it has no name in the tree and is not parked.
+    parent: Option<Parent>,
+    /// Whether programs hold it open.
+    open: u32,
+    /// What it holds.
+    pub node: Node,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Parent {
+    Root,
+    Parked,
+    Versions,
+    Directory(InodeKey, Name),
+}
+
+/// What a system call answers when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errno {
+    /// ENOENT
+    NotFound,
+    /// EEXIST
+    Exists,
+    /// ENOTDIR
+    NotDirectory,
+    /// EISDIR
+    IsDirectory,
+    /// ENOTEMPTY
+    NotEmpty,
+    /// EINVAL: a directory into itself.
+    Invalid,
+    /// ELOOP: a symbolic link where a file was meant.
+    Loop,
+}
+
+/// Where an inode is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In the tree.
+    Tree(TreePath),
+    /// In the staging area, at or below an entry that waits for its place.
+    Parked,
+    /// Among the retained versions.
+    Versions,
+    /// It has no name any more.
+    Nowhere,
+}
+
+/// One entry, as two disks are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is, with bytes by hash.
+    pub body: Body,
+    /// Permission bits; 0o777 for a link.
+    pub mode: Mode,
+}
+
+/// All entries of a tree by path, without the root.
+pub type Listing = BTreeMap<TreePath, Entry>;
+
+/// Whether inode numbers are given out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InodeNumbers {
+    /// The lowest free one, as on ext4.
+    Reused,
+    /// Always a new one, as on btrfs.
+    Fresh,
+}
+
+/// A virtual disk with one tree.
+#[derive(Debug)]
+pub struct Disk {
+    device: u64,
+    numbers: InodeNumbers,
+    inodes: BTreeMap<InodeKey, Inode>,
+    used_numbers: BTreeSet<u64>,
+    next_key: u64,
+    root: InodeKey,
+    parked: BTreeMap<ParkingId, InodeKey>,
+    versions: Vec<InodeKey>,
+    unreadable: BTreeSet<InodeKey>,
+    clock: Timestamp,
+    mutations: u64,
+}
+
+impl Disk {
+    /// An empty tree.
+    #[must_use]
+    pub fn new(device: u64, numbers: InodeNumbers, clock: Timestamp) -> Self {
+        let mut disk = Self {
+            device,
+            numbers,
+            inodes: BTreeMap::new(),
+            used_numbers: BTreeSet::new(),
+            next_key: 0,
+            root: InodeKey(0),
+            parked: BTreeMap::new(),
+            versions: Vec::new(),
+            unreadable: BTreeSet::new(),
+            clock,
+            mutations: 0,
+        };
+        disk.root = disk.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
+        disk.inode_mut(disk.root).parent = Some(Parent::Root);
+        disk
+    }
+
+    /// Sets the clock that stamps files. It may go back.
+    pub fn set_clock(&mut self, clock: Timestamp) {
+        self.clock = clock;
+    }
+
+    /// How often anything was changed; equal numbers mean an untouched disk.
+    #[must_use]
+    pub fn mutations(&self) -> u64 {
+        self.mutations
+    }
+
+    /// The moment of the present change: every change has one of its own.
+    fn tick(&mut self) -> Timestamp {
+        self.mutations += 1;
+        self.clock.nanos += 1;
+        if self.clock.nanos >= 1_000_000_000 {
+            self.clock.nanos = 0;
+            self.clock.seconds += 1;
+        }
+        self.clock
+    }
+
+    fn make(&mut self, node: Node, mode: Mode) -> InodeKey {
+        let now = self.tick();
+        let number = match self.numbers {
+            InodeNumbers::Fresh => self.used_numbers.last().map_or(1, |last| last + 1),
+            InodeNumbers::Reused => {
+                (1..).find(|number| !self.used_numbers.contains(number)).expect("numbers are endless")
+            }
+        };
+        self.used_numbers.insert(number);
+        let key = InodeKey(self.next_key);
+        self.next_key += 1;
+        let inode =
+            Inode { number, mode, modified: now, changed: now, parent: None, open: 0, node };
+        self.inodes.insert(key, inode);
+        key
+    }
+
+    /// Forgets an inode that has neither a name nor a program that holds it.
+    fn collect(&mut self, key: InodeKey) {
+        let inode = self.inode(key);
+        if inode.parent.is_none() && inode.open == 0 {
+            let inode = self.inodes.remove(&key).expect("every key handed out is in the table");
+            if self.numbers == InodeNumbers::Reused {
+                self.used_numbers.remove(&inode.number);
+            }
+        }
+    }
+
+    /// The inode behind a key.
+    #[must_use]
+    pub fn inode(&self, key: InodeKey) -> &Inode {
+        self.inodes.get(&key).expect("every key handed out is in the table")
+    }
+
+    fn inode_mut(&mut self, key: InodeKey) -> &mut Inode {
+        self.inodes.get_mut(&key).expect("every key handed out is in the table")
+    }
+
+    fn entries(&self, directory: InodeKey) -> Result<&BTreeMap<Name, InodeKey>, Errno> {
+        match &self.inode(directory).node {
+            Node::Directory(entries) => Ok(entries),
+            _ => Err(Errno::NotDirectory),
+        }
+    }
+
+    fn entries_mut(&mut self, directory: InodeKey) -> &mut BTreeMap<Name, InodeKey> {
+        match &mut self.inode_mut(directory).node {
+            Node::Directory(entries) => entries,
+            _ => unreachable!("callers have looked the directory up"),
+        }
+    }
+
+    fn walk_from(&self, start: InodeKey, path: &TreePath) -> Result<InodeKey, Errno> {
+        path.names().iter().try_fold(start, |directory, name| {
+            self.entries(directory)?.get(name).copied().ok_or(Errno::NotFound)
+        })
+    }
+
+    /// What a path names.
+    pub fn lookup(&self, path: &TreePath) -> Result<InodeKey, Errno> {
+        self.walk_from(self.root, path)
+    }
+
+    /// The directory that holds `path`, and the last name.
+    fn parent_of(&self, path: &TreePath) -> Result<(InodeKey, Name), Errno> {
+        let (parent, name) = path.split_last().ok_or(Errno::Invalid)?;
+        let parent = self.lookup(&parent)?;
+        self.entries(parent)?;
+        Ok((parent, name.clone()))
+    }
+
+    fn fingerprint(&self, key: InodeKey) -> Fingerprint {
+        let inode = self.inode(key);
+        let (kind, size) = match &inode.node {
+            Node::Directory(_) => (Kind::Directory, 0),
+            Node::File(bytes) => (Kind::File, bytes.len() as u64),
+            Node::Symlink(target) => (Kind::Symlink, target.as_bytes().len() as u64),
+        };
+        Fingerprint {
+            device: self.device,
+            inode: inode.number,
+            kind,
+            mode: inode.mode,
+            uid: 0,
+            gid: 0,
+            size,
+            modified: inode.modified,
+            changed: inode.changed,
+        }
+    }
+
+    /// Whether a path names something that is there and a directory.
+    #[must_use]
+    pub fn is_directory(&self, path: &TreePath) -> bool {
+        self.lookup(path).is_ok_and(|key| self.entries(key).is_ok())
+    }
+
+    /// The bytes of a file.
+    #[must_use]
+    pub fn read(&self, path: &TreePath) -> Option<&[u8]> {
+        self.bytes(self.lookup(path).ok()?)
+    }
+
+    /// The bytes of a file by its inode, if that is still in the table.
+    #[must_use]
+    pub fn bytes(&self, key: InodeKey) -> Option<&[u8]> {
+        match &self.inodes.get(&key)?.node {
+            Node::File(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Bytes with this hash among the retained versions.
+    #[must_use]
+    pub fn version(&self, hash: &ContentHash) -> Option<&[u8]> {
+        self.versions
+            .iter()
+            .filter_map(|&key| self.bytes(key))
+            .find(|bytes| ContentHash::of(bytes) == *hash)
+    }
+
+    /// All that is retained: hashes of files, and of links' texts.
+    #[must_use]
+    pub fn version_hashes(&self) -> BTreeSet<ContentHash> {
+        let of = |key: &InodeKey| match &self.inode(*key).node {
+            Node::File(bytes) => Some(ContentHash::of(bytes)),
+            Node::Symlink(target) => Some(ContentHash::of(target.as_bytes())),
+            Node::Directory(_) => None,
+        };
+        self.versions.iter().filter_map(of).collect()
+    }
+
+    /// Where an inode is.
+    #[must_use]
+    pub fn whereabouts(&self, key: InodeKey) -> Whereabouts {
+        let mut names = Vec::new();
+        let mut next = key;
+        loop {
+            match self.inodes.get(&next).and_then(|inode| inode.parent.as_ref()) {
+                Some(Parent::Directory(parent, name)) => {
+                    names.push(name.clone());
+                    next = *parent;
+                }
+                Some(Parent::Root) => break,
+                Some(Parent::Parked) => return Whereabouts::Parked,
+                Some(Parent::Versions) => return Whereabouts::Versions,
+                None => return Whereabouts::Nowhere,
+            }
+        }
+        names.reverse();
+        Whereabouts::Tree(TreePath::new(names))
+    }
+
+    /// How many entries wait in the staging area.
+    #[must_use]
+    pub fn parked_count(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Every path with its inode, parents first.
+    #[must_use]
+    pub fn paths(&self) -> Vec<(TreePath, InodeKey)> {
+        let mut found = Vec::new();
+        let mut waiting = vec![(TreePath::root(), self.root)];
+        while let Some((path, directory)) = waiting.pop() {
+            let Ok(entries) = self.entries(directory) else { continue };
+            for (name, &key) in entries {
+                let path = path.join(name);
+                found.push((path.clone(), key));
+                waiting.push((path, key));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Everything in the tree, to be compared.
+    #[must_use]
+    pub fn listing(&self) -> Listing {
+        self.paths().into_iter().map(|(path, key)| (path, self.entry(key))).collect()
+    }
+
+    fn entry(&self, key: InodeKey) -> Entry {
+        let inode = self.inode(key);
+        let mtime = inode.modified;
+        let body = match &inode.node {
+            Node::Directory(_) => Body::Directory { mtime },
+            Node::File(bytes) => Body::File(FileContent {
+                hash: ContentHash::of(bytes),
+                size: bytes.len() as u64,
+                mtime,
+            }),
+            Node::Symlink(target) => Body::Symlink { target: target.clone(), mtime },
+        };
+        Entry { body, mode: inode.mode }
+    }
+
+    fn link(&mut self, directory: InodeKey, name: Name, key: InodeKey) {
+        self.entries_mut(directory).insert(name.clone(), key);
+        self.inode_mut(key).parent = Some(Parent::Directory(directory, name));
+        self.stamp_directory(directory);
+    }
+
+    fn unlink_name(&mut self, directory: InodeKey, name: &Name) -> InodeKey {
+        let key = self.entries_mut(directory).remove(name).expect("callers have looked it up");
+        self.inode_mut(key).parent = None;
+        self.stamp_directory(directory);
+        key
+    }
+
+    fn stamp_directory(&mut self, directory: InodeKey) {
+        let now = self.tick();
+        let inode = self.inode_mut(directory);
+        inode.modified = now;
+        inode.changed = now;
+    }
+
+    fn stamp_changed(&mut self, key: InodeKey) {
+        let now = self.tick();
+        self.inode_mut(key).changed = now;
+    }
+}
+
+/// System calls as programs make them.
+impl Disk {
+    /// open(2) with O_CREAT, and O_TRUNC if asked. Holds the inode open until [`Disk::close`].
+    pub fn open(&mut self, path: &TreePath, truncate: Truncate) -> Result<(InodeKey, Opened), Errno> {
+        let (parent, name) = self.parent_of(path)?;
+        let (key, opened) = match self.entries(parent)?.get(&name) {
+            Some(&key) => {
+                match &self.inode(key).node {
+                    Node::File(_) => {}
+                    Node::Directory(_) => return Err(Errno::IsDirectory),
+                    Node::Symlink(_) => return Err(Errno::Loop),
+                }
+                if truncate == Truncate::ToEmpty {
+                    self.write(key, |bytes| bytes.clear());
+                }
+                (key, Opened::Existing)
+            }
+            None => {
+                let key = self.make(Node::File(Vec::new()), Mode::new(0o644));
+                self.link(parent, name, key);
+                (key, Opened::Created)
+            }
+        };
+        self.inode_mut(key).open += 1;
+        Ok((key, opened))
+    }
+
+    /// write(2) on an open file.
+    pub fn write(&mut self, key: InodeKey, change: impl FnOnce(&mut Vec<u8>)) {
+        let now = self.tick();
+        let inode = self.inode_mut(key);
+        if let Node::File(bytes) = &mut inode.node {
+            change(bytes);
+            inode.modified = now;
+            inode.changed = now;
+        }
+    }
+
+    /// close(2).
+    pub fn close(&mut self, key: InodeKey) {
+        self.inode_mut(key).open -= 1;
+        self.collect(key);
+    }
+
+    /// mkdir(2).
+    pub fn make_directory(&mut self, path: &TreePath) -> Result<(), Errno> {
+        self.create(path, Node::Directory(BTreeMap::new()), Mode::new(0o755))
+    }
+
+    /// symlink(2).
+    pub fn make_symlink(&mut self, path: &TreePath, target: LinkTarget) -> Result<(), Errno> {
+        self.create(path, Node::Symlink(target), Mode::new(0o777))
+    }
+
+    fn create(&mut self, path: &TreePath, node: Node, mode: Mode) -> Result<(), Errno> {
+        let (parent, name) = self.parent_of(path)?;
+        if self.entries(parent)?.contains_key(&name) {
+            return Err(Errno::Exists);
+        }
+        let key = self.make(node, mode);
+        self.link(parent, name, key);
+        Ok(())
+    }
+
+    /// unlink(2).
+    pub fn unlink(&mut self, path: &TreePath) -> Result<(), Errno> {
+        let (parent, name) = self.parent_of(path)?;
+        let key = *self.entries(parent)?.get(&name).ok_or(Errno::NotFound)?;
+        if self.entries(key).is_ok() {
+            return Err(Errno::IsDirectory);
+        }
+        self.unlink_name(parent, &name);
+        self.stamp_changed(key);
+        self.collect(key);
+        Ok(())
+    }
+
+    /// rmdir(2).
+    pub fn remove_directory(&mut self, path: &TreePath) -> Result<(), Errno> {
+        let (parent, name) = self.parent_of(path)?;
+        let key = *self.entries(parent)?.get(&name).ok_or(Errno::NotFound)?;
+        if !self.entries(key)?.is_empty() {
+            return Err(Errno::NotEmpty);
+        }
+        self.unlink_name(parent, &name);
+        self.collect(key);
+        Ok(())
+    }
+
+    /// rename(2).
+    pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<(), Errno> {
+        let (from_parent, from_name) = self.parent_of(from)?;
+        let key = *self.entries(from_parent)?.get(&from_name).ok_or(Errno::NotFound)?;
+        let (to_parent, to_name) = self.parent_of(to)?;
+        if self.is_at_or_below(to_parent, key) {
+            return Err(Errno::Invalid);
+        }
+        if let Some(&over) = self.entries(to_parent)?.get(&to_name) {
+            if over == key {
+                return Ok(());
+            }
+            match (self.entries(key).is_ok(), self.entries(over)) {
+                (true, Err(_)) => return Err(Errno::NotDirectory),
+                (false, Ok(_)) => return Err(Errno::IsDirectory),
+                (true, Ok(entries)) if !entries.is_empty() => return Err(Errno::NotEmpty),
+                _ => {}
+            }
+            self.unlink_name(to_parent, &to_name);
+            self.collect(over);
+        }
+        self.unlink_name(from_parent, &from_name);
+        self.link(to_parent, to_name, key);
+        self.stamp_changed(key);
+        Ok(())
+    }
+
+    fn is_at_or_below(&self, directory: InodeKey, top: InodeKey) -> bool {
+        let mut next = directory;
+        loop {
+            if next == top {
+                return true;
+            }
+            match self.inode(next).parent {
+                Some(Parent::Directory(parent, _)) => next = parent,
+                _ => return false,
+            }
+        }
+    }
+
+    /// chmod(2); a link has no mode of its own.
+    pub fn change_mode(&mut self, path: &TreePath, mode: Mode) -> Result<(), Errno> {
+        let key = self.lookup(path)?;
+        if matches!(self.inode(key).node, Node::Symlink(_)) {
+            return Err(Errno::Loop);
+        }
+        self.inode_mut(key).mode = mode;
+        self.stamp_changed(key);
+        Ok(())
+    }
+
+    /// utimensat(2) with AT_SYMLINK_NOFOLLOW; none is now.
+    pub fn touch(&mut self, path: &TreePath, modified: Option<Timestamp>) -> Result<(), Errno> {
+        let key = self.lookup(path)?;
+        let now = self.tick();
+        let inode = self.inode_mut(key);
+        inode.modified = modified.unwrap_or(now);
+        inode.changed = now;
+        Ok(())
+    }
+
+    /// The mtime of what is there.
+    #[must_use]
+    pub fn modified(&self, path: &TreePath) -> Option<Timestamp> {
+        Some(self.inode(self.lookup(path).ok()?).modified)
+    }
+
+    /// Makes a directory impossible to list, or everything possible again.
+    pub fn set_unreadable(&mut self, directory: Option<&TreePath>) {
+        match directory {
+            None => self.unreadable.clear(),
+            Some(path) => {
+                if let Ok(key) = self.lookup(path) {
+                    self.unreadable.insert(key);
+                }
+            }
+        }
+    }
+}
+
+/// What open(2) does with the bytes that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncate {
+    /// O_TRUNC
+    ToEmpty,
+    /// They stay.
+    Keep,
+}
+
+/// Whether open(2) made the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It was there.
+    Existing,
+    /// It is new.
+    Created,
+}
+
+/// Lists a merged tree as a disk would show it.
+#[must_use]
+pub fn listing_of(tree: &impl pleach_core::values::TreeView) -> Listing {
+    let mut listing = Listing::new();
+    let mut waiting = vec![(TreePath::root(), NodeId::ROOT)];
+    while let Some((path, directory)) = waiting.pop() {
+        for (name, node) in tree.children(directory) {
+            let path = path.join(&name);
+            let Some(entry) = tree.entry(node) else { continue };
+            let mode = match entry.body {
+                Body::Symlink { .. } => Mode::new(0o777),
+                _ => entry.attributes.mode,
+            };
+            if matches!(entry.body, Body::Directory { .. }) {
+                waiting.push((path.clone(), node));
+            }
+            listing.insert(path, Entry { body: entry.body, mode });
+        }
+    }
+    listing
+}

@@ -1,0 +1,435 @@
+//! A master: a real engine, its virtual disk, what it made durable, and the driver between them.
+//!
+//! As the daemon's driver it decides nothing: outputs are performed one by one in their order, records
+//! are durable before what follows them. A crash loses the engine, the outputs not yet performed, the
+//! look or the effects under way and all inputs; the disk and what was made durable stay.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use pleach_core::engine::{Engine, Identity, Input, Output, Signer, Stored};
+use pleach_core::values::{
+    Effect, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record, Signature,
+    SignedChange,
+};
+use pleach_core::vocabulary::{
+    ContentHash, MasterId, Moment, StoreId, TreePath, VersionVector, WriterId,
+};
+
+use super::disk::{Batch, Disk};
+
+/// The one store of every simulated world.
+pub const STORE: StoreId = StoreId([7; 32]);
+
+/// The identity of a master by its position.
+#[must_use]
+pub fn master_id(index: usize) -> MasterId {
+    MasterId(*blake3::hash(&[index as u8]).as_bytes())
+}
+
+/// The position of a master by its identity.
+#[must_use]
+pub fn master_index(id: MasterId, masters: usize) -> Option<usize> {
+    (0..masters).find(|&index| master_id(index) == id)
+}
+
+/// Signs with a keyed hash: as good as a signature where nobody lies.
+#[derive(Debug)]
+struct HashSigner(MasterId);
+
+impl Signer for HashSigner {
+    fn sign(&self, bytes: &[u8]) -> Signature {
+        sign(self.0, bytes)
+    }
+}
+
+fn sign(master: MasterId, bytes: &[u8]) -> Signature {
+    let mut signature = [0; 64];
+    let mut hasher = blake3::Hasher::new_keyed(&master.0);
+    hasher.update(bytes).finalize_xof().fill(&mut signature);
+    Signature::new(&signature)
+}
+
+/// The member entry of a master.
+#[must_use]
+pub fn member(index: usize, inviter: usize) -> Member {
+    let master = master_id(index);
+    let invited_by = master_id(inviter);
+    Member {
+        master,
+        name: format!("m{index}"),
+        addresses: Vec::new(),
+        invited_by,
+        signature: sign(invited_by, &master.0),
+        removed: false,
+    }
+}
+
+/// Whether a change is signed by its author.
+#[must_use]
+pub fn is_signed(change: &SignedChange) -> bool {
+    sign(change.author, &change.bytes) == change.signature
+}
+
+/// What survives a crash.
+#[derive(Debug, Default)]
+pub struct Durable {
+    /// All changes, in order.
+    pub log: Vec<SignedChange>,
+    /// The document up to a position in the log.
+    snapshot: Option<(Vec<u8>, usize)>,
+    base: BTreeMap<u64, Vec<u8>>,
+    intents: BTreeMap<u64, Vec<u8>>,
+    /// Fetched contents in the staging area.
+    pub staged: BTreeMap<ContentHash, Vec<u8>>,
+    /// Contents of versions that were never on this disk.
+    pub retained: BTreeMap<ContentHash, Vec<u8>>,
+}
+
+impl Durable {
+    /// Makes records durable, all of them.
+    pub fn persist(&mut self, records: Vec<Record>) {
+        for record in records {
+            match record {
+                Record::Change(change) => self.log.push(change),
+                Record::Base { id, row: Some(row) } => drop(self.base.insert(id, row)),
+                Record::Base { id, row: None } => drop(self.base.remove(&id)),
+                Record::Intent { id, row: Some(row) } => drop(self.intents.insert(id, row)),
+                Record::Intent { id, row: None } => drop(self.intents.remove(&id)),
+            }
+        }
+    }
+
+    /// The logged changes that a vector does not cover, in order.
+    #[must_use]
+    pub fn missing_from(&self, known: &VersionVector) -> Vec<SignedChange> {
+        let missing = |change: &&SignedChange| change.id.sequence > known.last(change.id.writer);
+        self.log.iter().filter(missing).cloned().collect()
+    }
+}
+
+/// What the disk is busy with.
+#[derive(Debug)]
+enum Work {
+    Looking { look: Look, looked: Looked },
+    Applying { effects: VecDeque<Effect>, outcomes: Vec<Outcome>, batch: Batch },
+}
+
+/// What follows from a step on the disk.
+#[derive(Debug)]
+pub enum DiskStep {
+    /// Something was looked at.
+    Looked,
+    /// An effect was tried.
+    Tried(Effect, Outcome),
+    /// All is done; the engine is to be told.
+    Finished,
+}
+
+/// A running daemon.
+pub struct Running {
+    /// The engine.
+    pub engine: Engine,
+    /// Inputs that wait.
+    pub inbox: VecDeque<Input>,
+    outbox: VecDeque<Output>,
+    work: Option<Work>,
+    started_us: u64,
+    /// Contents that were asked for and not answered yet.
+    pub fetching: BTreeSet<ContentHash>,
+    /// The wake-up under way, by the engine's clock.
+    pub wake_ms: Option<u64>,
+    /// Whether a step is under way.
+    pub step_is_due: bool,
+}
+
+/// One master.
+pub struct Master {
+    /// Its position.
+    pub index: usize,
+    /// Its disk.
+    pub disk: Disk,
+    /// What it made durable.
+    pub durable: Durable,
+    /// The daemon, if it runs.
+    pub running: Option<Running>,
+    /// How often the daemon was started.
+    pub generation: u64,
+    /// Who invited it; known from its ticket before it knows the list of members.
+    pub inviter: Option<usize>,
+    /// The members it admits.
+    pub admitted: BTreeSet<MasterId>,
+    /// Outputs and steps on the disk until it is killed.
+    pub crash_after: Option<(u32, u64)>,
+    /// Until when its watcher says nothing.
+    pub deaf_until_us: u64,
+    /// Until when its disk is full.
+    pub full_until_us: u64,
+    /// Wall clock minus simulated time, in seconds.
+    pub clock_skew_seconds: i64,
+}
+
+impl Master {
+    /// A master whose daemon never ran.
+    #[must_use]
+    pub fn new(index: usize, disk: Disk) -> Self {
+        Self {
+            index,
+            disk,
+            durable: Durable::default(),
+            running: None,
+            generation: 0,
+            inviter: None,
+            admitted: BTreeSet::new(),
+            crash_after: None,
+            deaf_until_us: 0,
+            full_until_us: 0,
+            clock_skew_seconds: 0,
+        }
+    }
+
+    /// Starts the daemon on what is durable. The nonce is never used twice.
+    pub fn start(&mut self, now_us: u64, nonce: u64) -> Result<(), String> {
+        let master = master_id(self.index);
+        let identity = Identity {
+            store: STORE,
+            founder: master_id(0),
+            master,
+            writer: WriterId::new(master, nonce.to_le_bytes()),
+            signer: Box::new(HashSigner(master)),
+        };
+        let from = self.durable.snapshot.as_ref().map_or(0, |(_, position)| *position);
+        let rows = |rows: &BTreeMap<u64, Vec<u8>>| {
+            rows.iter().map(|(&id, row)| (id, row.clone())).collect::<Vec<_>>()
+        };
+        let mut retained = self.disk.version_hashes();
+        retained.extend(self.durable.retained.keys());
+        let stored = Stored {
+            snapshot: self.durable.snapshot.as_ref().map(|(bytes, _)| bytes.clone()),
+            log: self.durable.log[from..].to_vec(),
+            base: rows(&self.durable.base),
+            intents: rows(&self.durable.intents),
+            staged: self.durable.staged.keys().copied().collect(),
+            retained,
+        };
+        let engine = Engine::open(identity, stored).map_err(|error| error.to_string())?;
+        self.generation += 1;
+        self.admitted.extend(engine.replica().members().iter().map(|member| member.master));
+        self.running = Some(Running {
+            engine,
+            inbox: VecDeque::new(),
+            outbox: VecDeque::new(),
+            work: None,
+            started_us: now_us,
+            fetching: BTreeSet::new(),
+            wake_ms: None,
+            step_is_due: false,
+        });
+        Ok(())
+    }
+
+    /// Kills the daemon.
+    pub fn kill(&mut self) {
+        self.running = None;
+        self.crash_after = None;
+    }
+
+    /// Whether an output or a step on the disk may be taken; if not, it is time to be killed.
+    pub fn survives_step(&mut self) -> Option<u64> {
+        match &mut self.crash_after {
+            Some((0, down_us)) => Some(*down_us),
+            Some((steps, _)) => {
+                *steps -= 1;
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// The disk's clock follows the simulated time.
+    pub fn set_clock(&mut self, now_us: u64) {
+        let seconds = 1_800_000_000 + (now_us / 1_000_000) as i64 + self.clock_skew_seconds;
+        let nanos = (now_us % 1_000_000) as u32 * 1_000;
+        self.disk.set_clock(pleach_core::vocabulary::Timestamp { seconds, nanos });
+    }
+
+    /// Where a content can be had from: the tree, the versions or the staging area.
+    #[must_use]
+    pub fn serve(&self, hash: &ContentHash) -> Option<Vec<u8>> {
+        let engine = &self.running.as_ref()?.engine;
+        let in_tree = engine.find_content(hash).and_then(|(path, _)| self.disk.read(&path));
+        in_tree
+            .filter(|bytes| ContentHash::of(bytes) == *hash)
+            .or_else(|| self.disk.version(hash))
+            .or_else(|| self.durable.retained.get(hash).map(Vec::as_slice))
+            .or_else(|| self.durable.staged.get(hash).map(Vec::as_slice))
+            .map(<[u8]>::to_vec)
+    }
+
+    /// Whether this master holds a content in any way.
+    #[must_use]
+    pub fn holds(&self, hash: &ContentHash) -> bool {
+        self.disk.version(hash).is_some()
+            || self.durable.retained.contains_key(hash)
+            || self.durable.staged.contains_key(hash)
+            || self
+                .disk
+                .listing()
+                .values()
+                .any(|entry| super::oracle::key_of(&entry.body) == Some(*hash))
+    }
+
+    /// Writes the document as a snapshot, if the log holds all that the engine knows.
+    pub fn compact(&mut self) {
+        if let Some(running) = &self.running
+            && running.outbox.is_empty()
+        {
+            let position = self.durable.log.len();
+            self.durable.snapshot = Some((running.engine.replica().save(), position));
+        }
+    }
+}
+
+impl Running {
+    /// The engine's clock.
+    #[must_use]
+    pub fn moment(&self, now_us: u64) -> Moment {
+        Moment {
+            monotonic_ms: (now_us - self.started_us) / 1_000,
+            unix_ms: 1_800_000_000_000 + (now_us / 1_000) as i64,
+        }
+    }
+
+    /// The simulated time of a moment of the engine's clock.
+    #[must_use]
+    pub fn simulated_us(&self, monotonic_ms: u64) -> u64 {
+        self.started_us + monotonic_ms * 1_000
+    }
+
+    /// Gives the engine the next inputs, at most so many. What it was given.
+    pub fn handle(&mut self, now_us: u64, inputs_max: usize) -> Vec<String> {
+        let now = self.moment(now_us);
+        let mut given = Vec::new();
+        for _ in 0..inputs_max {
+            let Some(input) = self.inbox.pop_front() else { break };
+            given.push(format!("{input:?}"));
+            self.engine.handle(now, input);
+        }
+        self.drain();
+        given
+    }
+
+    /// Takes over what the engine wants done.
+    pub fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            self.outbox.push_back(output);
+        }
+    }
+
+    /// The next output to perform.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.outbox.pop_front()
+    }
+
+    /// Whether there is an output to perform or an input to give.
+    #[must_use]
+    pub fn has_step(&self) -> bool {
+        !self.outbox.is_empty() || !self.inbox.is_empty()
+    }
+
+    /// Whether nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.has_step() && self.work.is_none()
+    }
+
+    /// Begins a look.
+    pub fn begin_look(&mut self, look: Look) -> Result<(), String> {
+        self.begin(Work::Looking { look, looked: Looked::default() })
+    }
+
+    /// Begins a batch of effects.
+    pub fn begin_apply(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+        let effects = effects.into();
+        self.begin(Work::Applying { effects, outcomes: Vec::new(), batch: Batch::default() })
+    }
+
+    fn begin(&mut self, work: Work) -> Result<(), String> {
+        if let Some(under_way) = &self.work {
+            return Err(format!("{work:?} while {under_way:?} is under way"));
+        }
+        self.work = Some(work);
+        Ok(())
+    }
+
+    /// Takes one step of the look or the effects under way.
+    pub fn disk_step(
+        &mut self,
+        disk: &mut Disk,
+        staged: &BTreeMap<ContentHash, Vec<u8>>,
+        space: Space,
+    ) -> Option<DiskStep> {
+        match self.work.as_mut()? {
+            Work::Looking { look, looked } => {
+                if let Some(request) = look.lists.get(looked.lists.len()) {
+                    looked.lists.push(disk.list(request));
+                    return Some(DiskStep::Looked);
+                }
+                if let Some(request) = look.reads.get(looked.reads.len()) {
+                    looked.reads.push(disk.read_request(request));
+                    return Some(DiskStep::Looked);
+                }
+                let looked = std::mem::take(looked);
+                self.inbox.push_back(Input::Looked(looked));
+            }
+            Work::Applying { effects, outcomes, batch } => {
+                if let Some(effect) = effects.pop_front() {
+                    let outcome = match space {
+                        Space::Left => disk.perform(batch, &effect, staged),
+                        Space::None => no_space(&effect),
+                    };
+                    outcomes.push(outcome.clone());
+                    return Some(DiskStep::Tried(effect, outcome));
+                }
+                let outcomes = std::mem::take(outcomes);
+                self.inbox.push_back(Input::Applied(outcomes));
+            }
+        }
+        self.work = None;
+        Some(DiskStep::Finished)
+    }
+}
+
+/// Whether the disk takes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// It does.
+    Left,
+    /// ENOSPC.
+    None,
+}
+
+fn no_space(effect: &Effect) -> Outcome {
+    let path = match effect.target() {
+        pleach_core::values::Location::Tree(path) => path.clone(),
+        pleach_core::values::Location::Parked(..) => TreePath::root(),
+    };
+    let reason = "no space left".to_owned();
+    Outcome::Failed(Problem { kind: ProblemKind::NoSpace, path, reason })
+}
+
+/// Whether a message tells of a change that its sender has not made durable.
+#[must_use]
+pub fn tells_of_unrecorded(message: &Message, durable: &Durable) -> bool {
+    match message {
+        Message::Changes { changes, .. } => {
+            changes.iter().any(|change| !durable.log.iter().any(|logged| logged.id == change.id))
+        }
+        Message::Have { .. } | Message::Projected { .. } => false,
+    }
+}
+
+/// The record of a change among others.
+#[must_use]
+pub fn holds_change(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record, Record::Change(_)))
+}

@@ -1,0 +1,259 @@
+//! A history: everything that happens to a world from outside, as a list whose items can be left out.
+//!
+//! It follows from its seed alone. What an item does in detail is decided by its own salt when its time
+//! comes, so that it means something even after other items were left out: that is what lets a failing
+//! history shrink.
+
+use std::fmt;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::disk::InodeNumbers;
+use super::user::Habit;
+
+/// The most masters in one history.
+pub const MASTERS_MAX: usize = 4;
+
+/// What a history is like as a whole.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// How many masters.
+    pub masters: usize,
+    /// The slowest message, in microseconds.
+    pub link_delay_us_max: u64,
+    /// How many of 100 gossiped messages get lost.
+    pub gossip_loss_percent: u32,
+    /// How many of 100 hints get lost, each made good by a full look within seconds.
+    pub hint_loss_percent: u32,
+    /// How many of 100 contents that are asked for fail to come.
+    pub fetch_loss_percent: u32,
+    /// Whether inode numbers are given out again.
+    pub inode_numbers: InodeNumbers,
+    /// When each master joins, in microseconds; 0 is the founder's.
+    pub joins_us: [u64; MASTERS_MAX],
+    /// When the last item is over, in microseconds.
+    pub span_us: u64,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// When, in microseconds from the start of the world.
+    pub at_us: u64,
+    /// To whom.
+    pub master: usize,
+    /// What.
+    pub what: What,
+    /// Decides what is left open.
+    pub salt: u64,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A user runs a program.
+    User(Habit),
+    /// The daemon is killed before its so-manieth output or step on the disk from now on.
+    Crash { outputs: u32, down_us: u64 },
+    /// Messages to the other get lost, and the other way round too if both.
+    Cut { other: usize, direction: Direction, for_us: u64 },
+    /// The watcher says nothing, then asks for a look at everything.
+    Deaf { for_us: u64 },
+    /// Some directory can't be listed.
+    Unreadable { for_us: u64 },
+    /// Effects fail: no space.
+    Full { for_us: u64 },
+    /// The document is written as a snapshot, so that the next start reads that.
+    Compact,
+    /// A full look is due.
+    FullLook,
+    /// Somebody asks to wait.
+    Flush,
+    /// Somebody settles some conflict.
+    Resolve,
+    /// The wall clock jumps.
+    ClockJump { seconds: i64 },
+}
+
+/// Which messages a cut loses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Only those to the other.
+    OneWay,
+    /// Both.
+    BothWays,
+}
+
+/// A history.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What it follows from; also decides delays.
+    pub seed: u64,
+    /// What it is like.
+    pub profile: Profile,
+    /// What happens, by time.
+    pub items: Vec<Item>,
+    /// What single users do after everything has settled, one round after the other; times count from
+    /// the start of the round.
+    pub rounds: Vec<Vec<Item>>,
+}
+
+/// What may be fixed from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// The number of masters.
+    pub masters: Option<usize>,
+    /// The number of items.
+    pub items: Option<usize>,
+}
+
+impl History {
+    /// The history of a seed.
+    #[must_use]
+    pub fn new(seed: u64, wishes: Wishes) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let masters = random.random_range(2..=MASTERS_MAX);
+        let masters = wishes.masters.unwrap_or(masters).clamp(1, MASTERS_MAX);
+        let count = [6, 15, 40, 80][random.random_range(0..4)];
+        let count = wishes.items.unwrap_or(random.random_range(2..=count));
+        let pace_us = [300, 20_000, 200_000, 1_500_000][random.random_range(0..4)];
+        let fault_percent = [0, 0, 10, 25][random.random_range(0..4)];
+        let mut items = Vec::with_capacity(count);
+        let mut at_us = 0;
+        for _ in 0..count {
+            at_us += random.random_range(0..2 * pace_us);
+            let master = random.random_range(0..masters);
+            let what = if random.random_range(0..100) < fault_percent {
+                What::pick_fault(&mut random, master, masters)
+            } else {
+                What::User(Habit::pick(&mut random))
+            };
+            items.push(Item { at_us, master, what, salt: random.random() });
+        }
+        let profile = Profile::pick(&mut random, masters, at_us);
+        let rounds = (0..random.random_range(0..4)).map(|_| round(&mut random, masters)).collect();
+        Self { seed, profile, items, rounds }
+    }
+
+    /// How many items can be left out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len() + self.rounds.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether nothing happens at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same history with only those items whose position passes.
+    #[must_use]
+    pub fn keeping(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let mut position = 0;
+        let mut filter = |items: &Vec<Item>| -> Vec<Item> {
+            let mut kept = Vec::new();
+            for item in items {
+                if keep(position) {
+                    kept.push(item.clone());
+                }
+                position += 1;
+            }
+            kept
+        };
+        let items = filter(&self.items);
+        let rounds = self.rounds.iter().map(&mut filter).filter(|round| !round.is_empty()).collect();
+        Self { seed: self.seed, profile: self.profile.clone(), items, rounds }
+    }
+}
+
+fn round(random: &mut ChaCha8Rng, masters: usize) -> Vec<Item> {
+    let master = random.random_range(0..masters);
+    let count = random.random_range(1..4);
+    let mut at_us = 0;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        at_us += [100, 50_000, 1_000_000][random.random_range(0..3)];
+        let what = if random.random_range(0..8) == 0 {
+            What::Resolve
+        } else {
+            What::User(Habit::pick(random))
+        };
+        items.push(Item { at_us, master, what, salt: random.random() });
+    }
+    items
+}
+
+impl Profile {
+    fn pick(random: &mut ChaCha8Rng, masters: usize, last_us: u64) -> Self {
+        let mut joins_us = [0; MASTERS_MAX];
+        for join_us in &mut joins_us[1..masters] {
+            *join_us = if random.random_range(0..4) == 0 {
+                random.random_range(0..last_us.max(1))
+            } else {
+                random.random_range(0..2_000)
+            };
+        }
+        Self {
+            masters,
+            link_delay_us_max: [500, 5_000, 100_000][random.random_range(0..3)],
+            gossip_loss_percent: [0, 5, 30][random.random_range(0..3)],
+            hint_loss_percent: [0, 0, 5][random.random_range(0..3)],
+            fetch_loss_percent: [0, 0, 20][random.random_range(0..3)],
+            inode_numbers: if random.random_range(0..2) == 0 {
+                InodeNumbers::Reused
+            } else {
+                InodeNumbers::Fresh
+            },
+            joins_us,
+            span_us: last_us,
+        }
+    }
+}
+
+impl What {
+    fn pick_fault(random: &mut ChaCha8Rng, master: usize, masters: usize) -> Self {
+        let for_us = [5_000, 300_000, 4_000_000][random.random_range(0..3)];
+        let for_us = random.random_range(0..for_us);
+        match random.random_range(0..100) {
+            0..30 => Self::Crash { outputs: random.random_range(0..20), down_us: for_us },
+            30..55 if masters > 1 => {
+                let other = (master + random.random_range(1..masters)) % masters;
+                let direction = if random.random_range(0..3) == 0 {
+                    Direction::OneWay
+                } else {
+                    Direction::BothWays
+                };
+                Self::Cut { other, direction, for_us: 4 * for_us }
+            }
+            55..65 => Self::Deaf { for_us },
+            65..70 => Self::Unreadable { for_us },
+            70..76 => Self::Full { for_us },
+            76..81 => Self::Compact,
+            81..86 => Self::FullLook,
+            86..90 => Self::Flush,
+            90..97 => Self::Resolve,
+            _ => Self::ClockJump { seconds: random.random_range(-100_000..100_000) },
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at_us, master, what, salt) = (self.at_us, self.master, self.what, self.salt);
+        write!(f, "{at_us:>10} us  master {master}  {what:?}  (salt {salt:x})")
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}, {:?}", self.seed, self.profile)?;
+        self.items.iter().try_for_each(|item| writeln!(f, "  {item}"))?;
+        for (number, round) in self.rounds.iter().enumerate() {
+            writeln!(f, "  settled, then round {}:", number + 1)?;
+            round.iter().try_for_each(|item| writeln!(f, "  {item}"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! The oracle of "nothing lost": a journal of every content that a user closed.
+//!
+//! At the end, each of them must be in the tree or in an open conflict, unless a user destroyed it whose
+//! disk showed it. Two lesser cases need only be among some master's retained versions: a content whose
+//! file was no longer in the tree when it was closed (written through an old descriptor), and one that
+//! was in a conflict at a path that a user removed or settled (R9).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pleach_core::values::{Body, Conflict};
+use pleach_core::vocabulary::{ContentHash, TreePath};
+
+/// What is to become of a content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Duty {
+    /// It must be in the tree or in an open conflict.
+    Standing,
+    /// It must be retained somewhere.
+    Retained,
+    /// A user has destroyed it.
+    Released,
+}
+
+#[derive(Debug)]
+struct Written {
+    duty: Duty,
+    master: usize,
+    path: Option<TreePath>,
+    at_us: u64,
+}
+
+/// The journal.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    contents: BTreeMap<ContentHash, Written>,
+    /// Contents that were open versions of a conflict, and where.
+    disputed: BTreeMap<ContentHash, BTreeSet<TreePath>>,
+    /// Paths at which a user removed something or settled a conflict.
+    closed: BTreeSet<TreePath>,
+}
+
+/// The key under which a body is in the journal; none for what is not kept there.
+#[must_use]
+pub fn key_of(body: &Body) -> Option<ContentHash> {
+    match body {
+        Body::Directory { .. } => None,
+        Body::File(content) => Some(content.hash),
+        Body::Symlink { target, .. } => Some(ContentHash::of(target.as_bytes())),
+    }
+}
+
+impl Oracle {
+    /// A user closed a file, or made a link. `path` is none if it is no longer in the tree.
+    pub fn written(&mut self, hash: ContentHash, master: usize, path: Option<TreePath>, at_us: u64) {
+        if hash == ContentHash::of(b"") {
+            return;
+        }
+        let duty = if path.is_some() { Duty::Standing } else { Duty::Retained };
+        let written = self.contents.entry(hash).or_insert(Written { duty, master, path, at_us });
+        written.duty = written.duty.max(duty);
+    }
+
+    /// A user overwrote or removed a content that the disk showed.
+    pub fn destroyed(&mut self, hash: &ContentHash) {
+        if let Some(written) = self.contents.get_mut(hash) {
+            written.duty = Duty::Released;
+        }
+    }
+
+    /// A user removed what a path named, or settled its conflicts.
+    pub fn path_closed(&mut self, path: &TreePath) {
+        self.closed.insert(path.clone());
+    }
+
+    /// Some master knows of these conflicts.
+    pub fn saw_conflicts(&mut self, conflicts: &[Conflict]) {
+        for conflict in conflicts {
+            for version in &conflict.versions {
+                if let Some(hash) = key_of(&version.body) {
+                    self.disputed.entry(hash).or_default().insert(conflict.path.clone());
+                }
+            }
+        }
+    }
+
+    /// What has been lost, given what the tree holds, what open conflicts hold and what is retained on
+    /// any master.
+    #[must_use]
+    pub fn lost(
+        &self,
+        tree: &BTreeSet<ContentHash>,
+        conflicts: &BTreeSet<ContentHash>,
+        retained: &BTreeSet<ContentHash>,
+    ) -> Vec<String> {
+        let mut lost = Vec::new();
+        for (hash, written) in &self.contents {
+            let kept = match self.duty(hash, written) {
+                Duty::Released => true,
+                Duty::Standing => tree.contains(hash) || conflicts.contains(hash),
+                Duty::Retained => {
+                    tree.contains(hash) || conflicts.contains(hash) || retained.contains(hash)
+                }
+            };
+            if !kept {
+                let Written { duty, master, path, at_us } = written;
+                let path = path.as_ref().map_or("a removed file".to_owned(), ToString::to_string);
+                let versions = if retained.contains(hash) { "is" } else { "not even" };
+                lost.push(format!(
+                    "{hash:?} ({duty:?}) closed at {at_us} us on master {master} as {path}; \
+                     it {versions} among the versions"
+                ));
+            }
+        }
+        lost
+    }
+
+    fn duty(&self, hash: &ContentHash, written: &Written) -> Duty {
+        let closed = |path: &TreePath| self.closed.iter().any(|closed| path.starts_with(closed));
+        let was_closed = self.disputed.get(hash).is_some_and(|paths| paths.iter().any(closed));
+        if was_closed { written.duty.max(Duty::Retained) } else { written.duty }
+    }
+}

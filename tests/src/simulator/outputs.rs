@@ -1,0 +1,307 @@
+//! Performing what the engines want done, and bringing them what comes of it.
+
+use std::rc::Rc;
+
+use pleach_core::engine::{Input, Output, Wanted};
+use pleach_core::values::{Member, Message, Outcome};
+use pleach_core::vocabulary::{ContentHash, VersionVector};
+use rand::RngExt;
+
+use super::driver::{
+    DiskStep, Space, holds_change, is_signed, master_id, master_index, tells_of_unrecorded,
+};
+use super::network::pair;
+use super::properties::Property;
+use super::world::{Happening, World};
+
+/// How many inputs an engine is given at most before its outputs are performed.
+const INPUTS_MAX: usize = 4;
+/// How many changes of a log go into one message at most.
+const CHANGES_MAX: usize = 6;
+
+impl World {
+    /// A daemon performs its next output, or gives its engine the next inputs.
+    pub(super) fn step(&mut self, master: usize) {
+        if let Some(down_us) = self.masters[master].survives_step() {
+            self.kill(master, down_us);
+            return;
+        }
+        let inputs_max = self.random.random_range(1..=INPUTS_MAX);
+        let now_us = self.now_us;
+        let Some(running) = &mut self.masters[master].running else { return };
+        running.step_is_due = false;
+        match running.next_output() {
+            Some(output) => self.perform(master, output),
+            None => {
+                let given = running.handle(now_us, inputs_max);
+                self.trace.note(now_us, &[7, master as u64, given.len() as u64], || {
+                    format!("{master} handles {}", given.join(" | "))
+                });
+            }
+        }
+        self.wake_later(master);
+        self.step_soon(master);
+    }
+
+    fn wake_later(&mut self, master: usize) {
+        let this = &mut self.masters[master];
+        let generation = this.generation;
+        let Some(running) = &mut this.running else { return };
+        let Some(at_ms) = running.engine.poll_timeout() else {
+            running.wake_ms = None;
+            return;
+        };
+        if running.wake_ms != Some(at_ms) {
+            running.wake_ms = Some(at_ms);
+            let at_us = running.simulated_us(at_ms).max(self.now_us + 1);
+            self.at(at_us, Happening::Wake { master, generation, at_ms });
+        }
+    }
+
+    fn perform(&mut self, master: usize, output: Output) {
+        self.trace.note(self.now_us, &output_numbers(master, &output), || {
+            format!("{master} does {output:?}")
+        });
+        match output {
+            Output::Persist(records) => {
+                let changed = holds_change(&records);
+                self.masters[master].durable.persist(records);
+                if changed {
+                    self.moved_us = self.now_us;
+                    if let Some(running) = &self.masters[master].running {
+                        self.oracle.saw_conflicts(&running.engine.replica().conflicts());
+                    }
+                }
+            }
+            Output::Send(to, message) => {
+                if let Some(to) = master_index(to, self.masters.len()) {
+                    self.check_recorded(master, &message);
+                    self.send(master, to, message);
+                }
+            }
+            Output::Broadcast(message) => self.broadcast(master, message),
+            Output::SendLog { to, known } => self.send_log(master, to, &known),
+            Output::Look(look) => {
+                let begun = self.running(master).begin_look(look);
+                self.begun(master, begun);
+            }
+            Output::Apply(effects) => {
+                let begun = self.running(master).begin_apply(effects);
+                self.begun(master, begun);
+            }
+            Output::Fetch(wanted) => {
+                wanted.into_iter().for_each(|wanted| self.fetch_soon(master, wanted, 0));
+            }
+            Output::StopFetching(hashes) => {
+                let running = self.running(master);
+                hashes.iter().for_each(|hash| drop(running.fetching.remove(hash)));
+            }
+            Output::Retain { hash, bytes } => self.retain(master, hash, bytes),
+            Output::Members(members) => self.admit(master, &members),
+            Output::Event(_) => {}
+        }
+    }
+
+    fn running(&mut self, master: usize) -> &mut super::driver::Running {
+        self.masters[master].running.as_mut().expect("only a running daemon takes steps")
+    }
+
+    fn begun(&mut self, master: usize, begun: Result<(), String>) {
+        match begun {
+            Ok(()) => self.disk_step_soon(master),
+            Err(reason) => self.fail(Property::OneTurnOfTheDisk, reason),
+        }
+    }
+
+    fn disk_step_soon(&mut self, master: usize) {
+        let pause_us = match self.random.random_range(0..20) {
+            0 => self.random.random_range(0..20_000),
+            _ => self.random.random_range(0..200),
+        };
+        let generation = self.masters[master].generation;
+        self.after(pause_us, Happening::DiskStep { master, generation });
+    }
+
+    /// One list, one read or one effect.
+    pub(super) fn disk_step(&mut self, master: usize) {
+        if let Some(down_us) = self.masters[master].survives_step() {
+            self.kill(master, down_us);
+            return;
+        }
+        let this = &mut self.masters[master];
+        this.set_clock(self.now_us);
+        let space = if this.full_until_us > self.now_us { Space::None } else { Space::Left };
+        let Some(running) = &mut this.running else { return };
+        match running.disk_step(&mut this.disk, &this.durable.staged, space) {
+            Some(DiskStep::Tried(effect, outcome)) => {
+                let done = matches!(outcome, Outcome::Done { .. });
+                self.trace.note(self.now_us, &[8, master as u64, u64::from(done)], || {
+                    format!("{master} disk: {effect:?} -> {outcome:?}")
+                });
+                if done {
+                    self.moved_us = self.now_us;
+                    self.watch_own(master, &effect);
+                }
+                self.disk_step_soon(master);
+            }
+            Some(DiskStep::Looked) => self.disk_step_soon(master),
+            Some(DiskStep::Finished) => self.step_soon(master),
+            None => {}
+        }
+    }
+
+    fn check_recorded(&mut self, master: usize, message: &Message) {
+        if tells_of_unrecorded(message, &self.masters[master].durable) {
+            self.fail(Property::RecordedBeforeTold, format!("{master} tells {message:?}"));
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        if let Some(epoch) = self.network.epoch(from, to) {
+            let at_us = self.network.stream_arrival_us(from, to, self.now_us);
+            let message = Rc::new(message);
+            self.at(at_us, Happening::Stream { from, to, epoch, message });
+        }
+    }
+
+    fn broadcast(&mut self, from: usize, message: Message) {
+        self.check_recorded(from, &message);
+        let message = Rc::new(message);
+        for (to, at_us) in self.network.gossip_arrivals_us(from, self.now_us) {
+            let generation = self.masters[to].generation;
+            let message = Rc::clone(&message);
+            self.at(at_us, Happening::Gossip { from, to, generation, message });
+        }
+    }
+
+    fn send_log(
+        &mut self,
+        from: usize,
+        to: pleach_core::vocabulary::MasterId,
+        known: &VersionVector,
+    ) {
+        let Some(to) = master_index(to, self.masters.len()) else { return };
+        let mut missing = self.masters[from].durable.missing_from(known);
+        while !missing.is_empty() {
+            let count = self.random.random_range(1..=CHANGES_MAX).min(missing.len());
+            let changes = missing.drain(..count).collect();
+            self.send(from, to, Message::Changes { changes, contents: Vec::new() });
+        }
+    }
+
+    pub(super) fn receive(&mut self, from: usize, to: usize, message: &Message) {
+        if let Message::Changes { changes, .. } = message {
+            assert!(changes.iter().all(is_signed), "changes travel with their signatures");
+        }
+        self.give(to, Input::Received(master_id(from), message.clone()));
+    }
+
+    fn fetch_soon(&mut self, master: usize, wanted: Wanted, attempt: usize) {
+        let generation = self.masters[master].generation;
+        if attempt == 0 {
+            self.running(master).fetching.insert(wanted.hash);
+        }
+        let delay_us = 2 * self.network.delay_us();
+        self.after(delay_us, Happening::Fetch { master, generation, wanted, attempt });
+    }
+
+    /// The answer of one provider: the content, or on to the next.
+    pub(super) fn fetch(&mut self, master: usize, wanted: Wanted, attempt: usize) {
+        if !self.running(master).fetching.contains(&wanted.hash) {
+            return;
+        }
+        let hash = wanted.hash;
+        let Some(&provider) = wanted.providers.get(attempt) else {
+            self.running(master).fetching.remove(&hash);
+            self.give(master, Input::FetchFailed(hash));
+            return;
+        };
+        let loss = if self.healed { 0 } else { self.history.profile.fetch_loss_percent };
+        let lost = self.network.below(100) < u64::from(loss);
+        let bytes = master_index(provider, self.masters.len())
+            .filter(|&provider| {
+                let epoch = self.network.epoch(master, provider);
+                epoch.is_some_and(|epoch| self.network.carries(master, provider, epoch)) && !lost
+            })
+            .and_then(|provider| self.masters[provider].serve(&hash));
+        match bytes {
+            Some(bytes) => {
+                self.masters[master].durable.staged.insert(hash, bytes);
+                self.running(master).fetching.remove(&hash);
+                self.give(master, Input::Fetched(hash));
+            }
+            None => self.fetch_soon(master, wanted, attempt + 1),
+        }
+    }
+
+    fn retain(&mut self, master: usize, hash: ContentHash, bytes: Option<Vec<u8>>) {
+        let durable = &mut self.masters[master].durable;
+        match bytes.or_else(|| durable.staged.get(&hash).cloned()) {
+            Some(bytes) => drop(durable.retained.insert(hash, bytes)),
+            None => self.fail(Property::VersionsRetained, format!("{hash:?} is not staged")),
+        }
+    }
+
+    fn admit(&mut self, master: usize, members: &[Member]) {
+        let admitted = members.iter().filter(|member| !member.removed);
+        self.masters[master].admitted = admitted.map(|member| member.master).collect();
+        self.connect_to_all(master);
+    }
+
+    pub(super) fn connect_to_all(&mut self, master: usize) {
+        for other in (0..self.masters.len()).filter(|&other| other != master) {
+            self.connect_soon(master, other);
+        }
+    }
+
+    pub(super) fn connect_soon(&mut self, from: usize, to: usize) {
+        let delay_us = self.network.delay_us() + self.network.below(200_000);
+        self.after(delay_us, Happening::Connect { from, to });
+    }
+
+    fn admits(&self, master: usize, other: usize) -> bool {
+        let this = &self.masters[master];
+        this.running.is_some()
+            && (this.inviter == Some(other) || this.admitted.contains(&master_id(other)))
+    }
+
+    pub(super) fn connect(&mut self, from: usize, to: usize) {
+        if !self.admits(from, to) || !self.admits(to, from) {
+            return;
+        }
+        let (a, b) = pair(from, to);
+        let Some(knew) = self.network.connect(a, b) else { return };
+        self.moved_us = self.now_us;
+        self.trace.note(self.now_us, &[9, a as u64, b as u64], || format!("{a} and {b} connect"));
+        for (end, other) in [(a, b), (b, a)] {
+            let other = master_id(other);
+            // Who has not noticed yet that the old connection is gone may never learn of it.
+            if knew.contains(&end) && self.network.below(2) == 0 {
+                continue;
+            }
+            if knew.contains(&end) {
+                self.give(end, Input::PeerGone(other));
+            }
+            self.give(end, Input::PeerCame(other));
+        }
+    }
+}
+
+/// What goes into the trace's hash of an output.
+fn output_numbers(master: usize, output: &Output) -> Vec<u64> {
+    let digest = |hash: ContentHash| u64::from_le_bytes(hash.0[..8].try_into().expect("8 bytes"));
+    let (tag, number) = match output {
+        Output::Persist(records) => (20, digest(ContentHash::of(format!("{records:?}").as_bytes()))),
+        Output::Send(..) => (21, 0),
+        Output::Broadcast(_) => (22, 0),
+        Output::SendLog { .. } => (23, 0),
+        Output::Look(look) => (24, digest(ContentHash::of(format!("{look:?}").as_bytes()))),
+        Output::Apply(effects) => (25, digest(ContentHash::of(format!("{effects:?}").as_bytes()))),
+        Output::Fetch(wanted) => (26, wanted.len() as u64),
+        Output::StopFetching(hashes) => (27, hashes.len() as u64),
+        Output::Retain { hash, .. } => (28, digest(*hash)),
+        Output::Members(members) => (29, members.len() as u64),
+        Output::Event(_) => (30, 0),
+    };
+    vec![master as u64, tag, number]
+}
