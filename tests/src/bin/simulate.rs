@@ -147,7 +147,8 @@ fn summary(tally: &Tally, started: Instant) -> ExitCode {
         tally.events.load(Ordering::Relaxed),
         started.elapsed().as_secs_f64()
     );
-    for (property, count) in tally.properties.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for (property, count) in tally.properties.lock().unwrap_or_else(PoisonError::into_inner).iter()
+    {
         println!("  {count} times {property:?}");
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -163,7 +163,8 @@ impl History {
             kept
         };
         let items = filter(&self.items);
-        let rounds = self.rounds.iter().map(&mut filter).filter(|round| !round.is_empty()).collect();
+        let rounds =
+            self.rounds.iter().map(&mut filter).filter(|round| !round.is_empty()).collect();
         Self { seed: self.seed, profile: self.profile.clone(), items, rounds }
     }
 }

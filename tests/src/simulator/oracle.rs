@@ -51,7 +51,13 @@ pub fn key_of(body: &Body) -> Option<ContentHash> {
 
 impl Oracle {
     /// A user closed a file, or made a link. `path` is none if it is no longer in the tree.
-    pub fn written(&mut self, hash: ContentHash, master: usize, path: Option<TreePath>, at_us: u64) {
+    pub fn written(
+        &mut self,
+        hash: ContentHash,
+        master: usize,
+        path: Option<TreePath>,
+        at_us: u64,
+    ) {
         if hash == ContentHash::of(b"") {
             return;
         }

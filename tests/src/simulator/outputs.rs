@@ -291,7 +291,9 @@ impl World {
 fn output_numbers(master: usize, output: &Output) -> Vec<u64> {
     let digest = |hash: ContentHash| u64::from_le_bytes(hash.0[..8].try_into().expect("8 bytes"));
     let (tag, number) = match output {
-        Output::Persist(records) => (20, digest(ContentHash::of(format!("{records:?}").as_bytes()))),
+        Output::Persist(records) => {
+            (20, digest(ContentHash::of(format!("{records:?}").as_bytes())))
+        }
         Output::Send(..) => (21, 0),
         Output::Broadcast(_) => (22, 0),
         Output::SendLog { .. } => (23, 0),

@@ -69,9 +69,8 @@ pub(super) type Marks = Vec<(u64, usize)>;
 
 impl World {
     pub(super) fn marks(&self) -> Marks {
-        let mark = |master: &super::driver::Master| {
-            (master.disk.mutations(), master.durable.log.len())
-        };
+        let mark =
+            |master: &super::driver::Master| (master.disk.mutations(), master.durable.log.len());
         self.masters.iter().map(mark).collect()
     }
 
@@ -221,7 +220,8 @@ impl World {
             return;
         }
         if let Some(difference) = difference(plain, &self.masters[master].disk.listing()) {
-            let detail = format!("after master {master}'s user was done, against now: {difference}");
+            let detail =
+                format!("after master {master}'s user was done, against now: {difference}");
             self.fail(Property::PlainDirectory, detail);
         }
     }
@@ -234,7 +234,10 @@ impl World {
         if !open.is_empty() {
             self.fail(Property::ConflictsClose, format!("still open: {open:?}"));
         } else if let Some(difference) = difference(before, &self.masters[0].disk.listing()) {
-            self.fail(Property::ConflictsClose, format!("keeping what stands changed {difference}"));
+            self.fail(
+                Property::ConflictsClose,
+                format!("keeping what stands changed {difference}"),
+            );
         }
     }
 }

@@ -5,8 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pleach_core::values::{Effect, Expected, FileContent, Location, Outcome, Problem, ProblemKind, PutSource};
-use pleach_core::vocabulary::{Attributes, ContentHash, Fingerprint, Mode, Name, Timestamp, TreePath};
+use pleach_core::values::{
+    Effect, Expected, FileContent, Location, Outcome, Problem, ProblemKind, PutSource,
+};
+use pleach_core::vocabulary::{
+    Attributes, ContentHash, Fingerprint, Mode, Name, Timestamp, TreePath,
+};
 
 use super::{Disk, InodeKey, Node, Parent};
 
@@ -35,7 +39,14 @@ impl Disk {
             Effect::MakeDirectory { at, attributes } => self.put_directory(at, attributes),
             Effect::PutFile { at, expected, content, attributes, source } => {
                 match self.source_bytes(source, content, staged) {
-                    Ok(bytes) => self.put(batch, at, expected, Node::File(bytes), attributes.mode, content.mtime),
+                    Ok(bytes) => self.put(
+                        batch,
+                        at,
+                        expected,
+                        Node::File(bytes),
+                        attributes.mode,
+                        content.mtime,
+                    ),
                     Err(outcome) => Err(outcome),
                 }
             }
@@ -131,7 +142,8 @@ impl Disk {
             },
             PutSource::Local(path) => self.read(path).ok_or(Outcome::Differs)?.to_vec(),
         };
-        let complete = ContentHash::of(&bytes) == content.hash && bytes.len() as u64 == content.size;
+        let complete =
+            ContentHash::of(&bytes) == content.hash && bytes.len() as u64 == content.size;
         match source {
             _ if complete => Ok(bytes),
             PutSource::Local(_) => Err(Outcome::Differs),
@@ -139,7 +151,11 @@ impl Disk {
         }
     }
 
-    fn put_directory(&mut self, at: &Location, attributes: &Attributes) -> Result<Fingerprint, Outcome> {
+    fn put_directory(
+        &mut self,
+        at: &Location,
+        attributes: &Attributes,
+    ) -> Result<Fingerprint, Outcome> {
         let slot = self.slot(at)?;
         if self.occupant(&slot).is_some() {
             return Err(Outcome::Differs);
@@ -226,7 +242,11 @@ impl Disk {
         Ok(was)
     }
 
-    fn drop_directory(&mut self, at: &Location, expected: &Fingerprint) -> Result<Fingerprint, Outcome> {
+    fn drop_directory(
+        &mut self,
+        at: &Location,
+        expected: &Fingerprint,
+    ) -> Result<Fingerprint, Outcome> {
         let slot = self.slot(at)?;
         let key = self.occupant(&slot).ok_or(Outcome::Differs)?;
         let was = self.fingerprint(key);

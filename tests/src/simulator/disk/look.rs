@@ -53,9 +53,11 @@ impl Disk {
 
     fn list_directory(&self, directory: InodeKey, request: &ListRequest) -> DirectoryState {
         let entries = self.entries(directory).expect("it was found to be a directory");
-        let wanted: Option<BTreeSet<&Name>> = request.only.as_ref().map(|only| only.iter().collect());
+        let wanted: Option<BTreeSet<&Name>> =
+            request.only.as_ref().map(|only| only.iter().collect());
         let asked = |name: &Name| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
-        let known: BTreeMap<_, _> = request.known.iter().map(|(name, print)| (name, print)).collect();
+        let known: BTreeMap<_, _> =
+            request.known.iter().map(|(name, print)| (name, print)).collect();
         let mut found = Vec::new();
         let mut unchanged = 0;
         for (name, &key) in entries.iter().filter(|(name, _)| asked(name)) {
@@ -69,7 +71,12 @@ impl Disk {
         }
         let is_gone = |name: &Name| asked(name) && !entries.contains_key(name);
         let gone = known.keys().filter(|name| is_gone(name)).map(|name| (*name).clone()).collect();
-        DirectoryState::Readable { fingerprint: self.fingerprint(directory), found, gone, unchanged }
+        DirectoryState::Readable {
+            fingerprint: self.fingerprint(directory),
+            found,
+            gone,
+            unchanged,
+        }
     }
 
     fn found(&self, key: InodeKey) -> FoundBody {

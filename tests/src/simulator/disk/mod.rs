@@ -12,8 +12,8 @@ pub use effects::Batch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pleach_core::values::{FileContent, LinkTarget};
 use pleach_core::values::{Body, ParkingId};
+use pleach_core::values::{FileContent, LinkTarget};
 use pleach_core::vocabulary::{
     ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Timestamp, TreePath,
 };
@@ -173,9 +173,9 @@ impl Disk {
         let now = self.tick();
         let number = match self.numbers {
             InodeNumbers::Fresh => self.used_numbers.last().map_or(1, |last| last + 1),
-            InodeNumbers::Reused => {
-                (1..).find(|number| !self.used_numbers.contains(number)).expect("numbers are endless")
-            }
+            InodeNumbers::Reused => (1..)
+                .find(|number| !self.used_numbers.contains(number))
+                .expect("numbers are endless"),
         };
         self.used_numbers.insert(number);
         let key = InodeKey(self.next_key);
@@ -395,7 +395,11 @@ impl Disk {
 /// System calls as programs make them.
 impl Disk {
     /// open(2) with O_CREAT, and O_TRUNC if asked. Holds the inode open until [`Disk::close`].
-    pub fn open(&mut self, path: &TreePath, truncate: Truncate) -> Result<(InodeKey, Opened), Errno> {
+    pub fn open(
+        &mut self,
+        path: &TreePath,
+        truncate: Truncate,
+    ) -> Result<(InodeKey, Opened), Errno> {
         let (parent, name) = self.parent_of(path)?;
         let (key, opened) = match self.entries(parent)?.get(&name) {
             Some(&key) => {
@@ -599,4 +603,101 @@ pub fn listing_of(tree: &impl pleach_core::values::TreeView) -> Listing {
         }
     }
     listing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pleach_core::values::{Effect, Expected, Location, Outcome, PutSource};
+    use pleach_core::vocabulary::Attributes;
+
+    fn disk() -> Disk {
+        Disk::new(1, InodeNumbers::Reused, Timestamp::default())
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).expect("plain names")
+    }
+
+    fn write(disk: &mut Disk, at: &str, bytes: &[u8]) -> InodeKey {
+        let (key, _) = disk.open(&path(at), Truncate::ToEmpty).expect("the directory is there");
+        disk.write(key, |file| file.extend_from_slice(bytes));
+        disk.close(key);
+        key
+    }
+
+    fn put(at: &str, expected: Expected, bytes: &[u8]) -> Effect {
+        let hash = ContentHash::of(bytes);
+        let mtime = Timestamp { seconds: 5, nanos: 0 };
+        Effect::PutFile {
+            at: Location::Tree(path(at)),
+            expected,
+            content: FileContent { hash, size: bytes.len() as u64, mtime },
+            attributes: Attributes::with_mode(0o600),
+            source: PutSource::Inline(bytes.to_vec()),
+        }
+    }
+
+    fn perform(disk: &mut Disk, effect: &Effect) -> Outcome {
+        disk.perform(&mut Batch::default(), effect, &BTreeMap::new())
+    }
+
+    #[test]
+    fn rename_replaces_a_file_and_frees_its_inode_number() {
+        let mut disk = disk();
+        let old = write(&mut disk, "a", b"1");
+        let number = disk.fingerprint(old).inode;
+        write(&mut disk, "b", b"2");
+        disk.rename(&path("b"), &path("a")).expect("files replace files");
+        assert_eq!(disk.read(&path("a")), Some(&b"2"[..]));
+        let new = write(&mut disk, "c", b"3");
+        assert_eq!(disk.fingerprint(new).inode, number);
+    }
+
+    #[test]
+    fn directory_is_never_moved_into_itself() {
+        let mut disk = disk();
+        disk.make_directory(&path("a")).expect("nothing is there");
+        disk.make_directory(&path("a/b")).expect("nothing is there");
+        assert_eq!(disk.rename(&path("a"), &path("a/b/c")), Err(Errno::Invalid));
+    }
+
+    #[test]
+    fn replaced_file_is_kept_and_written_to_through_an_old_descriptor() {
+        let mut disk = disk();
+        let (key, _) = disk.open(&path("f"), Truncate::Keep).expect("the root is there");
+        disk.write(key, |file| file.extend_from_slice(b"mine"));
+        let expected = Expected::Present(disk.fingerprint(key));
+        let outcome = perform(&mut disk, &put("f", expected, b"theirs"));
+        assert!(matches!(outcome, Outcome::Done { .. }));
+        disk.write(key, |file| file.extend_from_slice(b" too"));
+        disk.close(key);
+        assert_eq!(disk.read(&path("f")), Some(&b"theirs"[..]));
+        assert_eq!(disk.version(&ContentHash::of(b"mine too")), Some(&b"mine too"[..]));
+    }
+
+    #[test]
+    fn effect_that_finds_something_else_does_nothing() {
+        let mut disk = disk();
+        let key = write(&mut disk, "f", b"1");
+        let expected = disk.fingerprint(key);
+        write(&mut disk, "f", b"2");
+        for expected in [Expected::Present(expected), Expected::Absent] {
+            assert_eq!(perform(&mut disk, &put("f", expected, b"theirs")), Outcome::Differs);
+        }
+        assert_eq!(disk.read(&path("f")), Some(&b"2"[..]));
+    }
+
+    #[test]
+    fn directory_with_something_in_it_is_not_removed() {
+        let mut disk = disk();
+        disk.make_directory(&path("d")).expect("nothing is there");
+        write(&mut disk, "d/f", b"1");
+        let expected = disk.fingerprint(disk.lookup(&path("d")).expect("just made"));
+        let at = Location::Tree(path("d"));
+        let remove = Effect::RemoveDirectory { at, expected };
+        assert_eq!(perform(&mut disk, &remove), Outcome::Differs);
+        disk.unlink(&path("d/f")).expect("it is there");
+        assert!(matches!(perform(&mut disk, &remove), Outcome::Done { .. }));
+    }
 }
