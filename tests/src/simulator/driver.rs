@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pleach_core::engine::{Engine, Identity, Input, Output, Signer, Stored};
 use pleach_core::values::{
-    Effect, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record, Signature,
-    SignedChange,
+    ChangeId, Effect, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record,
+    Signature, SignedChange,
 };
 use pleach_core::vocabulary::{
     ContentHash, MasterId, Moment, StoreId, TreePath, VersionVector, WriterId,
@@ -37,7 +37,7 @@ pub fn master_index(id: MasterId, masters: usize) -> Option<usize> {
 struct HashSigner(MasterId);
 
 impl Signer for HashSigner {
-    fn sign(&self, bytes: &[u8]) -> Signature {
+    fn sign(&self, _: ChangeId, bytes: &[u8]) -> Signature {
         sign(self.0, bytes)
     }
 }
