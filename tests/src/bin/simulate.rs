@@ -32,7 +32,7 @@ struct Options {
     /// How many histories run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Print everything that happens in each history, then the hash of it.
+    /// Print everything that happens in each history, shrunk if it fails, and the hash of it.
     #[arg(long)]
     trace: bool,
     /// How many runs shrinking one failing history may take; 0 leaves it as it is.
@@ -95,20 +95,25 @@ fn main() -> ExitCode {
 fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
     let wishes = Wishes { masters: options.masters, items: options.steps };
     let history = History::new(seed, wishes);
-    let lines = if options.trace { Lines::Print } else { Lines::Omit };
-    let report = run(&history, lines);
+    let report = run(&history, Lines::Omit);
     tally.done.fetch_add(1, Ordering::Relaxed);
     tally.events.fetch_add(report.events, Ordering::Relaxed);
     if options.trace {
         println!("seed {seed}: {} events, trace {}", report.events, report.trace);
     }
-    let Some(failure) = report.failure else { return };
+    let Some(failure) = report.failure else {
+        if options.trace {
+            let _ = run(&history, Lines::Print);
+        }
+        return;
+    };
     tally.failed.fetch_add(1, Ordering::Relaxed);
     let mut properties = tally.properties.lock().unwrap_or_else(PoisonError::into_inner);
     *properties.entry(failure.property).or_default() += 1;
     drop(properties);
     let smallest = shrink(&history, failure.property, options.shrink);
-    let last = run(&smallest, Lines::Omit).failure.unwrap_or_else(|| failure.clone());
+    let lines = if options.trace { Lines::Print } else { Lines::Omit };
+    let last = run(&smallest, lines).failure.unwrap_or_else(|| failure.clone());
     let text = format!(
         "seed {seed}: {failure}\n  shrunk from {} to {} items: {last}\n{smallest}",
         history.len(),

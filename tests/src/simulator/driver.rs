@@ -126,6 +126,7 @@ pub enum DiskStep {
 }
 
 /// A running daemon.
+#[allow(missing_debug_implementations, reason = "an engine holds a key")]
 pub struct Running {
     /// The engine.
     pub engine: Engine,
@@ -143,6 +144,7 @@ pub struct Running {
 }
 
 /// One master.
+#[allow(missing_debug_implementations, reason = "an engine holds a key")]
 pub struct Master {
     /// Its position.
     pub index: usize,
@@ -365,7 +367,7 @@ impl Running {
     pub fn disk_step(
         &mut self,
         disk: &mut Disk,
-        staged: &BTreeMap<ContentHash, Vec<u8>>,
+        staged: &mut BTreeMap<ContentHash, Vec<u8>>,
         space: Space,
     ) -> Option<DiskStep> {
         match self.work.as_mut()? {

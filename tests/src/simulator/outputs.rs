@@ -94,7 +94,7 @@ impl World {
             }
             Output::StopFetching(hashes) => {
                 let running = self.running(master);
-                hashes.iter().for_each(|hash| drop(running.fetching.remove(hash)));
+                running.fetching.retain(|hash| !hashes.contains(hash));
             }
             Output::Retain { hash, bytes } => self.retain(master, hash, bytes),
             Output::Members(members) => self.admit(master, &members),
@@ -132,7 +132,7 @@ impl World {
         this.set_clock(self.now_us);
         let space = if this.full_until_us > self.now_us { Space::None } else { Space::Left };
         let Some(running) = &mut this.running else { return };
-        match running.disk_step(&mut this.disk, &this.durable.staged, space) {
+        match running.disk_step(&mut this.disk, &mut this.durable.staged, space) {
             Some(DiskStep::Tried(effect, outcome)) => {
                 let done = matches!(outcome, Outcome::Done { .. });
                 self.trace.note(self.now_us, &[8, master as u64, u64::from(done)], || {

@@ -65,6 +65,7 @@ pub(super) enum Happening {
 }
 
 /// A simulated world.
+#[allow(missing_debug_implementations, reason = "an engine holds a key")]
 pub struct World {
     pub(super) history: History,
     pub(super) now_us: u64,

@@ -19,6 +19,8 @@ use super::{Disk, InodeKey, Node, Parent};
 pub struct Batch {
     /// Inodes that an earlier effect has renamed: their change time is not compared.
     renamed: BTreeSet<InodeKey>,
+    /// Directories that an earlier effect has made: inode 0 stands for them.
+    made: BTreeSet<InodeKey>,
 }
 
 /// Where a step ends: in a directory under a name, or as a parked entry.
@@ -33,10 +35,10 @@ impl Disk {
         &mut self,
         batch: &mut Batch,
         effect: &Effect,
-        staged: &BTreeMap<ContentHash, Vec<u8>>,
+        staged: &mut BTreeMap<ContentHash, Vec<u8>>,
     ) -> Outcome {
         let result = match effect {
-            Effect::MakeDirectory { at, attributes } => self.put_directory(at, attributes),
+            Effect::MakeDirectory { at, attributes } => self.put_directory(batch, at, attributes),
             Effect::PutFile { at, expected, content, attributes, source } => {
                 match self.source_bytes(source, content, staged) {
                     Ok(bytes) => self.put(
@@ -62,7 +64,13 @@ impl Disk {
             }
         };
         match result {
-            Ok(fingerprint) => Outcome::Done { fingerprint },
+            Ok(fingerprint) => {
+                // What was staged is renamed into place.
+                if let Effect::PutFile { source: PutSource::Staged, content, .. } = effect {
+                    staged.remove(&content.hash);
+                }
+                Outcome::Done { fingerprint }
+            }
             Err(outcome) => outcome,
         }
     }
@@ -118,7 +126,10 @@ impl Disk {
     fn guard(&self, batch: &Batch, key: InodeKey, expected: &Fingerprint) -> Result<(), Outcome> {
         let now = self.fingerprint(key);
         let equal = if matches!(self.inode(key).node, Node::Directory(_)) {
-            now.same_object(expected)
+            match expected.inode {
+                0 => batch.made.contains(&key),
+                _ => now.same_object(expected),
+            }
         } else if batch.renamed.contains(&key) {
             Fingerprint { changed: expected.changed, ..now } == *expected
         } else {
@@ -153,6 +164,7 @@ impl Disk {
 
     fn put_directory(
         &mut self,
+        batch: &mut Batch,
         at: &Location,
         attributes: &Attributes,
     ) -> Result<Fingerprint, Outcome> {
@@ -162,6 +174,7 @@ impl Disk {
         }
         let key = self.make(Node::Directory(BTreeMap::new()), attributes.mode);
         self.place(slot, key);
+        batch.made.insert(key);
         Ok(self.fingerprint(key))
     }
 

@@ -13,15 +13,6 @@ use super::{Disk, Errno, InodeKey, Node};
 /// Files up to this size come back with their bytes, to travel inside a change's message.
 const INLINE_BYTES_MAX: usize = 64;
 
-/// Names that end so are covered by the ignore rules of every simulated store.
-pub const IGNORED_SUFFIX: &[u8] = b".o";
-
-/// Whether a path is covered by the ignore rules.
-#[must_use]
-pub fn is_ignored(path: &TreePath) -> bool {
-    path.names().iter().any(|name| name.as_bytes().ends_with(IGNORED_SUFFIX))
-}
-
 impl Disk {
     /// Lists a directory, or stats names in it.
     #[must_use]
@@ -61,12 +52,10 @@ impl Disk {
         let mut found = Vec::new();
         let mut unchanged = 0;
         for (name, &key) in entries.iter().filter(|(name, _)| asked(name)) {
-            let ignored = name.as_bytes().ends_with(IGNORED_SUFFIX);
-            if !ignored && known.get(name).is_some_and(|print| **print == self.fingerprint(key)) {
+            if known.get(name).is_some_and(|print| **print == self.fingerprint(key)) {
                 unchanged += 1;
             } else {
-                let body = if ignored { FoundBody::Ignored } else { self.found(key) };
-                found.push(Found { name: name.clone(), body });
+                found.push(Found { name: name.clone(), body: self.found(key) });
             }
         }
         let is_gone = |name: &Name| asked(name) && !entries.contains_key(name);

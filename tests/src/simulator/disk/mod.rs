@@ -2,8 +2,8 @@
 //!
 //! It knows what stat(2), rename(2) and unlink(2) promise and nothing of pleach; what pleach does on it
 //! is in `effects` and `look`. Inode numbers may be given out again once nothing holds the old inode, as
-//! ext4 does. Deliberately without hard links, owners, extended attributes and permission checks:
-//! everybody here is root.
+//! ext4 does. Deliberately without hard links, owners, extended attributes, ignore rules and
+//! permission checks: everybody here is root.
 
 mod effects;
 mod look;
@@ -639,7 +639,7 @@ mod tests {
     }
 
     fn perform(disk: &mut Disk, effect: &Effect) -> Outcome {
-        disk.perform(&mut Batch::default(), effect, &BTreeMap::new())
+        disk.perform(&mut Batch::default(), effect, &mut BTreeMap::new())
     }
 
     #[test]
