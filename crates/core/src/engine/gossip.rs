@@ -1,9 +1,11 @@
 //! Talking with the other masters: who knows what, and what they lack.
 
+use std::collections::BTreeMap;
+
 use super::{Engine, Output};
 use crate::replica::{Local, LocalChange};
-use crate::values::{Body, Contents, Event, Message, Record, SignedChange, Version};
-use crate::vocabulary::{ContentHash, MasterId, VersionVector};
+use crate::values::{Body, Conflict, Contents, Event, Message, Record, SignedChange};
+use crate::vocabulary::{ContentHash, MasterId, NodeId, VersionVector};
 
 /// How many bytes of contents travel with a change.
 const CONTENTS_BYTES_MAX: usize = 256 << 10;
@@ -40,9 +42,14 @@ impl Engine {
         self.peers.came(now, master);
         self.event(Event::Connected { master });
         self.transfer.retry_now();
-        self.send_have(master);
+        self.send_state(master);
+    }
+
+    /// Says what is known here and what is on the disk.
+    pub(super) fn send_state(&mut self, to: MasterId) {
+        self.send_have(to);
         let known = self.projected.clone();
-        self.queued.push(Output::Send(master, Message::Projected { known }));
+        self.queued.push(Output::Send(to, Message::Projected { known }));
     }
 
     pub(super) fn peer_gone(&mut self, master: MasterId) {
@@ -124,20 +131,24 @@ impl Engine {
         self.tree_changed(merged.delta);
     }
 
-    /// An open conflict's version is kept on every master, on the disk or among the versions (R9).
-    pub(super) fn retain_version(&mut self, version: &Version) {
-        let Body::File(content) = &version.body else { return };
-        let hash = content.hash;
-        if version.stands || content.size == 0 || self.retained.contains(&hash) {
-            return;
+    /// The versions of an open conflict are kept on every master, on the disk or among the versions
+    /// (R9). Without a conflict, none is wanted any more.
+    pub(super) fn retain_versions(&mut self, node: NodeId, open: &[Conflict]) {
+        let mut missing = BTreeMap::new();
+        for version in open.iter().flat_map(|conflict| &conflict.versions) {
+            let Body::File(content) = &version.body else { continue };
+            let hash = content.hash;
+            if version.stands || content.size == 0 || self.retained.contains(&hash) {
+                continue;
+            }
+            if let Some(bytes) = self.transfer.inline(&hash).map(<[u8]>::to_vec) {
+                self.retained.insert(hash);
+                self.queued.push(Output::Retain { hash, bytes: Some(bytes) });
+            } else if self.base.by_hash(hash).next().is_none() {
+                missing.insert(hash, content.size);
+            }
         }
-        if self.transfer.inline(&hash).is_some() {
-            let bytes = self.transfer.inline(&hash).map(<[u8]>::to_vec);
-            self.retained.insert(hash);
-            self.queued.push(Output::Retain { hash, bytes });
-        } else if self.base.by_hash(hash).next().is_none() {
-            self.transfer.want_retained(hash, content.size);
-        }
+        self.transfer.want_retained(node, &missing);
     }
 
     pub(super) fn fetched(&mut self, hash: ContentHash) {

@@ -207,7 +207,7 @@ impl Engine {
             Input::Received(from, message) => self.received(from, message),
             Input::SetMember(member) => self.set_member(member),
             Input::RemoveMember(master) => self.remove_member(master),
-            Input::Resync(master) => self.send_have(master),
+            Input::Resync(master) => self.send_state(master),
             Input::Rotten(path, actual) => self.rotten(&path, actual),
             Input::RootLost(problem) => self.freeze(problem),
             Input::RootBack => self.thaw(),
@@ -383,6 +383,7 @@ impl Engine {
         if self.frozen.is_none() && self.is_member() {
             if !self.started {
                 self.started = true;
+                self.remember_conflicts();
                 self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
             }
             self.take_turns(now);
@@ -390,7 +391,7 @@ impl Engine {
         self.request_contents(now);
         if self.peers.compare_is_due(now) {
             for master in self.peers.masters() {
-                self.send_have(master);
+                self.send_state(master);
             }
         }
         self.announce_projected();
@@ -426,14 +427,24 @@ impl Engine {
         }
     }
 
+    /// Open conflicts of an earlier run: no news, but what is missing of their versions is wanted.
+    fn remember_conflicts(&mut self) {
+        for conflict in self.replica.conflicts() {
+            let Some(node) = conflict.versions.first().map(|version| version.node) else {
+                continue;
+            };
+            self.conflicts.entry(node).or_insert((conflict.path, self.unix_ms));
+            let open = self.replica.conflicts_at(node);
+            self.retain_versions(node, &open);
+        }
+    }
+
     fn conflict_changed(&mut self, node: NodeId) {
         let open = self.replica.conflicts_at(node);
+        self.retain_versions(node, &open);
         match open.first() {
             Some(conflict) => {
                 let (path, kind) = (conflict.path.clone(), conflict.kind);
-                for version in open.iter().flat_map(|conflict| &conflict.versions) {
-                    self.retain_version(version);
-                }
                 let since = self.conflicts.get(&node).map(|&(_, since)| since);
                 let opened = (path.clone(), since.unwrap_or(self.unix_ms));
                 if self.conflicts.insert(node, opened).is_none() {

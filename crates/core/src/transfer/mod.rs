@@ -25,7 +25,8 @@ struct Want {
     size: u64,
     old_version: Option<TreePath>,
     nodes: BTreeSet<NodeId>,
-    retain: bool,
+    /// Nodes of which it is an open conflict's version.
+    conflicts: BTreeSet<NodeId>,
     state: WantState,
     attempts: u32,
 }
@@ -73,6 +74,7 @@ pub struct Transfer {
     /// Wants in state `RetryAt`, by their time.
     retries: BTreeSet<(u64, ContentHash)>,
     by_node: BTreeMap<NodeId, ContentHash>,
+    by_conflict: BTreeMap<NodeId, BTreeSet<ContentHash>>,
     in_flight: usize,
     in_flight_bytes: u64,
     stopped: Vec<ContentHash>,
@@ -136,9 +138,26 @@ impl Transfer {
         }
     }
 
-    /// This content is to be retained, whatever becomes of the tree.
-    pub fn want_retained(&mut self, hash: ContentHash, size: u64) {
-        self.entry(hash, size).retain = true;
+    /// These contents, with their sizes, are to be retained as versions of the conflicts of `node`;
+    /// those that were wanted for it before and are not among them are no version of it any more.
+    pub fn want_retained(&mut self, node: NodeId, contents: &BTreeMap<ContentHash, u64>) {
+        for (&hash, &size) in contents {
+            self.entry(hash, size).conflicts.insert(node);
+        }
+        let wanted: BTreeSet<ContentHash> = contents.keys().copied().collect();
+        let before = if wanted.is_empty() {
+            self.by_conflict.remove(&node)
+        } else {
+            self.by_conflict.insert(node, wanted)
+        };
+        for hash in before.unwrap_or_default() {
+            if !contents.contains_key(&hash)
+                && let Some(want) = self.wants.get_mut(&hash)
+            {
+                want.conflicts.remove(&node);
+                self.drop_unwanted(hash);
+            }
+        }
     }
 
     fn entry(&mut self, hash: ContentHash, size: u64) -> &mut Want {
@@ -169,7 +188,12 @@ impl Transfer {
         let Some(hash) = self.by_node.remove(&node) else { return };
         let Some(want) = self.wants.get_mut(&hash) else { return };
         want.nodes.remove(&node);
-        if want.nodes.is_empty() && !want.retain {
+        self.drop_unwanted(hash);
+    }
+
+    fn drop_unwanted(&mut self, hash: ContentHash) {
+        let Some(want) = self.wants.get(&hash) else { return };
+        if want.nodes.is_empty() && want.conflicts.is_empty() {
             if want.state == WantState::InFlight {
                 self.stopped.push(hash);
             }
@@ -194,7 +218,12 @@ impl Transfer {
         for node in &want.nodes {
             self.by_node.remove(node);
         }
-        Arrival { nodes: want.nodes, retain: want.retain }
+        for node in &want.conflicts {
+            if let Some(hashes) = self.by_conflict.get_mut(node) {
+                hashes.remove(&hash);
+            }
+        }
+        Arrival { nodes: want.nodes, retain: !want.conflicts.is_empty() }
     }
 
     /// A content could not be had; it is tried again after a while.
