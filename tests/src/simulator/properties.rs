@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use pleach_core::vocabulary::{ContentHash, VersionVector};
+use pleach_core::vocabulary::VersionVector;
 
 use super::disk::{Entry, Listing, listing_of};
 use super::driver::Running;
@@ -33,7 +33,8 @@ pub enum Property {
     EqualHeads,
     /// What a user closed is in the tree or in an open conflict, unless a user destroyed it.
     NothingLost,
-    /// Every version of an open conflict is on every master.
+    /// Every version of an open conflict is on every master, unless its own author overwrote it
+    /// before anyone could ask for it.
     VersionsRetained,
     /// Nothing waits in the staging area once all is done.
     StagingEmpty,
@@ -169,7 +170,8 @@ impl World {
         for conflict in running[0].engine.replica().conflicts() {
             for version in &conflict.versions {
                 let pleach_core::values::Body::File(content) = &version.body else { continue };
-                if content.hash == ContentHash::of(b"") {
+                let is_somewhere = self.masters.iter().any(|m| m.holds(&content.hash));
+                if content.size == 0 || !is_somewhere {
                     continue;
                 }
                 if let Some(master) = self.masters.iter().find(|m| !m.holds(&content.hash)) {

@@ -194,7 +194,7 @@ impl Engine {
             return;
         }
         let waiting = self.touched.len() + self.stalled.len();
-        if waiting == 0 && self.transfer.outstanding().0 == 0 {
+        if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();
         }
         if self.projected != self.announced {

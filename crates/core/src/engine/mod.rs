@@ -328,7 +328,7 @@ impl Engine {
         matches!(self.turn, Turn::Idle)
             && self.agenda.is_empty()
             && self.touched.is_empty()
-            && self.transfer.outstanding().0 == 0
+            && !self.transfer.is_holding_up()
     }
 
     fn is_member(&self) -> bool {

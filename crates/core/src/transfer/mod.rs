@@ -301,6 +301,13 @@ impl Transfer {
         (self.wants.len() as u64, self.wanted_bytes)
     }
 
+    /// Whether some node can't be projected for want of a content. A conflict's version that is still
+    /// to be retained holds nothing up: its author may have overwritten it before anyone could ask.
+    #[must_use]
+    pub fn is_holding_up(&self) -> bool {
+        !self.by_node.is_empty()
+    }
+
     /// Contents that have failed at least once, and how often.
     pub fn failing(&self) -> impl Iterator<Item = (ContentHash, &BTreeSet<NodeId>, u32)> {
         self.wants
