@@ -66,6 +66,12 @@ impl Oracle {
         written.duty = written.duty.max(duty);
     }
 
+    /// Whether a user closed this content at some time.
+    #[must_use]
+    pub fn knows(&self, hash: &ContentHash) -> bool {
+        self.contents.contains_key(hash)
+    }
+
     /// A user overwrote or removed a content that the disk showed.
     pub fn destroyed(&mut self, hash: &ContentHash) {
         if let Some(written) = self.contents.get_mut(hash) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use pleach_core::vocabulary::VersionVector;
+use pleach_core::values::{Body, Version};
+use pleach_core::vocabulary::{TreePath, VersionVector};
 
 use super::disk::{Entry, Listing, listing_of};
 use super::driver::Running;
@@ -33,8 +34,8 @@ pub enum Property {
     EqualHeads,
     /// What a user closed is in the tree or in an open conflict, unless a user destroyed it.
     NothingLost,
-    /// Every version of an open conflict is on every master, unless its own author overwrote it
-    /// before anyone could ask for it.
+    /// Every version of an open conflict that a user closed is on every master, unless its author
+    /// overwrote it before anyone could ask for it.
     VersionsRetained,
     /// Nothing waits in the staging area once all is done.
     StagingEmpty,
@@ -128,18 +129,40 @@ impl World {
 
     fn disk_unlike_tree(&self, running: &[&Running]) -> Option<(Property, String)> {
         self.masters.iter().zip(running).find_map(|(master, running)| {
-            let tree = listing_of(running.engine.replica().tree());
-            let difference = difference(&master.disk.listing(), &tree)?;
+            let mut tree = listing_of(running.engine.replica().tree());
+            let mut disk = master.disk.listing();
+            for path in self.unobtainable(&tree) {
+                tree.remove(&path);
+                disk.remove(&path);
+            }
+            let difference = difference(&disk, &tree)?;
             let detail = format!("disk of master {} against its tree: {difference}", master.index);
             Some((Property::DiskShowsTree, detail))
         })
     }
 
+    /// Paths of the tree with contents that are nowhere any more: published while a program was still
+    /// writing, and overwritten by it before anybody could ask. No user ever closed them.
+    fn unobtainable(&self, tree: &Listing) -> Vec<TreePath> {
+        let gone = |body: &Body| match body {
+            Body::File(content) => {
+                content.size > 0 && !self.masters.iter().any(|m| m.holds(&content.hash))
+            }
+            Body::Directory { .. } | Body::Symlink { .. } => false,
+        };
+        tree.iter().filter(|(_, entry)| gone(&entry.body)).map(|(path, _)| path.clone()).collect()
+    }
+
     fn leftovers(&self, running: &[&Running]) -> Option<(Property, String)> {
+        let tree = listing_of(running[0].engine.replica().tree());
+        let waits_for_ever = !self.unobtainable(&tree).is_empty();
         for (master, running) in self.masters.iter().zip(running) {
             let index = master.index;
             if master.disk.parked_count() > 0 {
                 return Some((Property::StagingEmpty, format!("an entry is parked on {index}")));
+            }
+            if waits_for_ever {
+                continue;
             }
             let problems: Vec<_> = running.engine.problems().collect();
             if !problems.is_empty() || !running.engine.is_quiet() || !running.is_idle() {
@@ -156,7 +179,12 @@ impl World {
         let tree = listing.values().filter_map(|entry| key_of(&entry.body)).collect();
         let conflicts = running[0].engine.replica().conflicts();
         let versions = conflicts.iter().flat_map(|conflict| &conflict.versions);
-        let disputed = versions.filter_map(|version| key_of(&version.body)).collect();
+        let is_held = |version: &&Version| match &version.body {
+            Body::File(content) => self.masters.iter().any(|m| m.holds(&content.hash)),
+            Body::Directory { .. } | Body::Symlink { .. } => true,
+        };
+        let held = versions.filter(is_held);
+        let disputed = held.filter_map(|version| key_of(&version.body)).collect();
         let mut retained = BTreeSet::new();
         for master in &self.masters {
             retained.extend(master.disk.version_hashes());
@@ -169,9 +197,9 @@ impl World {
     fn unretained(&self, running: &[&Running]) -> Option<(Property, String)> {
         for conflict in running[0].engine.replica().conflicts() {
             for version in &conflict.versions {
-                let pleach_core::values::Body::File(content) = &version.body else { continue };
+                let Body::File(content) = &version.body else { continue };
                 let is_somewhere = self.masters.iter().any(|m| m.holds(&content.hash));
-                if content.size == 0 || !is_somewhere {
+                if !is_somewhere || !self.oracle.knows(&content.hash) {
                     continue;
                 }
                 if let Some(master) = self.masters.iter().find(|m| !m.holds(&content.hash)) {
@@ -195,6 +223,10 @@ impl World {
     /// Every master has told every other that everything is on its disk.
     pub(super) fn check_projected(&mut self) {
         if self.failure.is_some() {
+            return;
+        }
+        let tree = listing_of(self.running_masters()[0].engine.replica().tree());
+        if !self.unobtainable(&tree).is_empty() {
             return;
         }
         let mut unequal = None;

@@ -240,7 +240,7 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let disk = match (&self.frozen, &self.turn) {
-            (None, Turn::Idle) => self.agenda.timeout(),
+            (None, Turn::Idle) if self.is_member() => self.agenda.timeout(),
             _ => None,
         };
         [disk, self.transfer.timeout(), self.peers.timeout(), self.problems.timeout()]

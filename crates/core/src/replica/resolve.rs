@@ -159,7 +159,10 @@ impl Settlement<'_, '_> {
         every
     }
 
+    /// What stands anyway keeps the mtime that is shown: a later touch than its write counts.
     fn write_standing(&mut self, body: Body) {
+        let shown = self.tree.entry(self.standing).map(|entry| entry.body);
+        let body = shown.filter(|shown| shown.same_bytes(&body)).unwrap_or(body);
         let content = Value::Content(Content { body, carried: Vec::new() });
         self.draft.register(self.standing, Register::Content, content);
     }
