@@ -24,7 +24,7 @@ pub struct Profile {
     pub link_delay_us_max: u64,
     /// How many of 100 gossiped messages get lost.
     pub gossip_loss_percent: u32,
-    /// How many of 100 hints get lost, each made good by a full look within seconds.
+    /// How many of 100 hints overflow the watcher's queue: a full look follows within seconds.
     pub hint_loss_percent: u32,
     /// How many of 100 contents that are asked for fail to come.
     pub fetch_loss_percent: u32,
@@ -200,7 +200,7 @@ impl Profile {
             masters,
             link_delay_us_max: [500, 5_000, 100_000][random.random_range(0..3)],
             gossip_loss_percent: [0, 5, 30][random.random_range(0..3)],
-            hint_loss_percent: [0, 0, 5][random.random_range(0..3)],
+            hint_loss_percent: [0, 0, 2][random.random_range(0..3)],
             fetch_loss_percent: [0, 0, 20][random.random_range(0..3)],
             inode_numbers: if random.random_range(0..2) == 0 {
                 InodeNumbers::Reused

@@ -12,6 +12,9 @@ use crate::vocabulary::TreePath;
 
 /// How long a new or vanished name waits.
 const SETTLE_NEW_MS: u64 = 40;
+/// How long a vanished name waits: longer than a new one, so that what it is called now is found first,
+/// and half a rename is not taken for a removal.
+const SETTLE_GONE_MS: u64 = 60;
 /// How long a file that is being written must be quiet.
 const SETTLE_CHANGED_MS: u64 = 200;
 /// How old a change gets at most before it is looked at.
@@ -71,7 +74,11 @@ impl Agenda {
                 self.hurry(now, path, delay);
             }
             Hint::Created(path) => self.settle_new(now, path, Hold::Loose),
-            Hint::Removed(path) => self.settle_new(now, path, Hold::Held),
+            Hint::Removed(path) => {
+                if let Some(scope) = name_scope(&path) {
+                    self.put(now, scope, now + SETTLE_GONE_MS, Hold::Held);
+                }
+            }
             Hint::Changed(path) => self.slide(now, path, SETTLE_CHANGED_MS),
             Hint::Renamed(from, to) => {
                 // A temporary file that takes a known file's place, and a directory, are at rest.
@@ -260,7 +267,16 @@ mod tests {
         agenda.note(5, Hint::Written(path("f")), known);
         assert!(agenda.take_due(5).is_empty());
         agenda.note(6, Hint::Removed(path("f~")), known);
-        assert_eq!(agenda.take_due(6 + SETTLE_NEW_MS).len(), 2);
+        assert_eq!(agenda.take_due(6 + SETTLE_GONE_MS).len(), 2);
+    }
+
+    #[test]
+    fn new_name_of_a_file_is_looked_at_before_its_old_one() {
+        let mut agenda = Agenda::default();
+        agenda.note(0, Hint::Removed(path("f")), known);
+        agenda.note(9, Hint::Written(path("g")), known);
+        let first = agenda.timeout().expect("both wait");
+        assert_eq!(agenda.take_due(first), [name_scope(&path("g")).expect("not the root")]);
     }
 
     #[test]
