@@ -66,10 +66,10 @@ impl Oracle {
         written.duty = written.duty.max(duty);
     }
 
-    /// Whether a user closed this content at some time.
+    /// Whether a user closed this content and none has destroyed it since.
     #[must_use]
-    pub fn knows(&self, hash: &ContentHash) -> bool {
-        self.contents.contains_key(hash)
+    pub fn wants(&self, hash: &ContentHash) -> bool {
+        self.contents.get(hash).is_some_and(|written| written.duty != Duty::Released)
     }
 
     /// A user overwrote or removed a content that the disk showed.

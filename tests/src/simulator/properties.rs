@@ -199,7 +199,7 @@ impl World {
             for version in &conflict.versions {
                 let Body::File(content) = &version.body else { continue };
                 let is_somewhere = self.masters.iter().any(|m| m.holds(&content.hash));
-                if !is_somewhere || !self.oracle.knows(&content.hash) {
+                if !is_somewhere || !self.oracle.wants(&content.hash) {
                     continue;
                 }
                 if let Some(master) = self.masters.iter().find(|m| !m.holds(&content.hash)) {
