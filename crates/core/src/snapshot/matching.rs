@@ -65,7 +65,10 @@ pub(super) fn matching(base: &Base, survey: &Survey) -> Matching {
     matcher.claim_moved_files();
     matcher.drop_claims_on_kept_paths();
     let verdicts: Vec<_> = (0..survey.sightings.len())
-        .map(|at| if depths[at].is_none() { Verdict::Unclear } else { matcher.verdict(at) })
+        .map(|at| match depths[at] {
+            Some(_) if !survey.is_lost(at) => matcher.verdict(at),
+            _ => Verdict::Unclear,
+        })
         .collect();
     matcher.hold_what_is_unclear(&verdicts);
     let removed = matcher.removed(&verdicts);

@@ -119,6 +119,8 @@ pub struct Survey {
     pub(super) listed: BTreeSet<Dir>,
     pub(super) named: BTreeMap<Dir, BTreeSet<Name>>,
     pub(super) unknown: BTreeSet<Dir>,
+    /// New directories, by sighting, that were gone before they could be listed.
+    lost: BTreeSet<usize>,
     subtree: BTreeSet<Dir>,
     pub(super) sightings: Vec<Sighting>,
     pub(super) places: BTreeMap<(Dir, Name), usize>,
@@ -163,6 +165,7 @@ impl Survey {
             listed: BTreeSet::new(),
             named: BTreeMap::new(),
             unknown: BTreeSet::new(),
+            lost: BTreeSet::new(),
             subtree: BTreeSet::new(),
             sightings: Vec::new(),
             places: BTreeMap::new(),
@@ -504,10 +507,14 @@ impl Survey {
 
     /// The path did not lead to the directory that was meant: it was renamed or removed meanwhile.
     fn lost_sight(&mut self, base: &Base, directory: Dir, only: Option<Vec<Name>>, path: TreePath) {
-        let Dir::Known(id) = directory else {
-            self.unknown.insert(directory);
-            self.reread.insert(path);
-            return;
+        let id = match directory {
+            Dir::Known(id) => id,
+            Dir::New(at) => {
+                self.unknown.insert(directory);
+                self.lost.insert(at);
+                self.reread.insert(path);
+                return;
+            }
         };
         match self.whereabouts(base, id) {
             Whereabouts::Unseen => {
@@ -523,6 +530,21 @@ impl Survey {
             _ => {
                 self.unknown.insert(directory);
                 self.reread.insert(path);
+            }
+        }
+    }
+
+    /// Whether the sighting is, or is in, a new directory that was gone before it could be listed. The
+    /// base must not take that in: found elsewhere, it would pass for one whose entries are known.
+    pub(super) fn is_lost(&self, sighting: usize) -> bool {
+        let mut at = sighting;
+        loop {
+            if self.lost.contains(&at) {
+                return true;
+            }
+            match self.sightings[at].directory {
+                Dir::New(above) => at = above,
+                Dir::Known(_) => return false,
             }
         }
     }
