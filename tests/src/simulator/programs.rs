@@ -193,9 +193,14 @@ impl World {
     fn rename(&mut self, master: usize, from: &TreePath, to: &TreePath) -> Result<(), ()> {
         let disk = &mut self.masters[master].disk;
         let over = shown(disk, to).filter(|_| disk.lookup(from) != disk.lookup(to));
+        let other_kind = disk.kind(from) != disk.kind(to);
         disk.rename(from, to).map_err(drop)?;
         if let Some(over) = over {
             self.oracle.destroyed(&over);
+            // A file in the place of a link, or the other way round, is another thing: the old is removed.
+            if other_kind {
+                self.oracle.path_closed(to);
+            }
         }
         // inotify tells of a rename in two halves, which the watcher may fail to join.
         if self.random.random_range(0..8) == 0 {

@@ -59,6 +59,8 @@ pub(super) enum Known {
 pub(super) struct Agenda {
     pending: BTreeMap<Scope, Pending>,
     by_due: BTreeSet<(u64, Scope)>,
+    /// Pending scopes whose name came to be, by when that was first noted.
+    fresh: BTreeSet<(u64, Scope)>,
     heat: BTreeMap<TreePath, (u32, u64)>,
 }
 
@@ -71,9 +73,15 @@ impl Agenda {
                     Known::Unknown => SETTLE_NEW_MS,
                     Known::Directory | Known::Other => self.heat_delay(&path, now),
                 };
+                if known(&path) == Known::Unknown {
+                    self.note_fresh(now, &path);
+                }
                 self.hurry(now, path, delay);
             }
-            Hint::Created(path) => self.settle_new(now, path, Hold::Loose),
+            Hint::Created(path) => {
+                self.note_fresh(now, &path);
+                self.settle_new(now, path, Hold::Loose);
+            }
             Hint::Removed(path) => {
                 if let Some(scope) = name_scope(&path) {
                     self.put(now, scope, now + SETTLE_GONE_MS, Hold::Held);
@@ -82,11 +90,13 @@ impl Agenda {
             Hint::Changed(path) => self.slide(now, path, SETTLE_CHANGED_MS),
             Hint::Renamed(from, to) => {
                 // A temporary file that takes a known file's place, and a directory, are at rest.
-                if known(&to) != Known::Unknown || known(&from) == Known::Directory {
+                let at_rest = known(&to) != Known::Unknown || known(&from) == Known::Directory;
+                if at_rest && !self.is_held(&to) {
                     let delay = self.heat_delay(&to, now);
                     self.hurry(now, from, delay);
                     self.hurry(now, to, delay);
                 } else {
+                    self.note_fresh(now, &to);
                     self.settle_new(now, from, Hold::Held);
                     self.settle_new(now, to, Hold::Loose);
                 }
@@ -101,6 +111,7 @@ impl Agenda {
         if self.pending.len() > SCOPES_MAX {
             self.pending.clear();
             self.by_due.clear();
+            self.fresh.clear();
             self.put(now, Scope::Subtree(TreePath::root()), now + SETTLE_NEW_MS, Hold::Loose);
         }
     }
@@ -136,17 +147,46 @@ impl Agenda {
         }
     }
 
-    /// The scopes that are due, if any.
+    /// The scopes that are due, if any. With a name that vanished, those come that came to be at about
+    /// the same time, due or not: both halves of a rename are seen in one look.
     pub(super) fn take_due(&mut self, now: u64) -> Vec<Scope> {
         let mut due = Vec::new();
+        let mut vanished: Option<(u64, u64)> = None;
         while let Some((at, _)) = self.by_due.first()
             && *at <= now
         {
             let (_, scope) = self.by_due.pop_first().expect("it has a first");
-            self.pending.remove(&scope);
+            if let Some(pending) = self.pending.remove(&scope) {
+                let first_ms = pending.first_ms;
+                self.fresh.remove(&(first_ms, scope.clone()));
+                if pending.hold == Hold::Held {
+                    let (from, to) = vanished.unwrap_or((first_ms, first_ms));
+                    vanished = Some((from.min(first_ms), to.max(first_ms)));
+                }
+            }
             due.push(scope);
         }
+        if let Some((from, to)) = vanished {
+            self.take_fresh(from.saturating_sub(SETTLE_GONE_MS), to + SETTLE_GONE_MS, &mut due);
+        }
         due
+    }
+
+    fn take_fresh(&mut self, from_ms: u64, to_ms: u64, due: &mut Vec<Scope>) {
+        let near: Vec<(u64, Scope)> = self
+            .fresh
+            .iter()
+            .skip_while(|(at, _)| *at < from_ms)
+            .take_while(|(at, _)| *at <= to_ms)
+            .cloned()
+            .collect();
+        for key in near {
+            self.fresh.remove(&key);
+            if let Some(pending) = self.pending.remove(&key.1) {
+                self.by_due.remove(&(pending.due_ms, key.1.clone()));
+                due.push(key.1);
+            }
+        }
     }
 
     /// When something is due.
@@ -157,6 +197,19 @@ impl Agenda {
     /// Whether anything waits.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    fn is_held(&self, path: &TreePath) -> bool {
+        name_scope(path)
+            .and_then(|scope| self.pending.get(&scope))
+            .is_some_and(|pending| pending.hold == Hold::Held)
+    }
+
+    /// The name came to be; called before it is put on the agenda.
+    fn note_fresh(&mut self, now: u64, path: &TreePath) {
+        let Some(scope) = name_scope(path) else { return };
+        let first_ms = self.pending.get(&scope).map_or(now, |pending| pending.first_ms);
+        self.fresh.insert((first_ms, scope));
     }
 
     fn settle_new(&mut self, now: u64, path: TreePath, hold: Hold) {
@@ -277,6 +330,15 @@ mod tests {
         agenda.note(9, Hint::Written(path("g")), known);
         let first = agenda.timeout().expect("both wait");
         assert_eq!(agenda.take_due(first), [name_scope(&path("g")).expect("not the root")]);
+    }
+
+    #[test]
+    fn halves_of_a_rename_are_looked_at_together_though_the_new_one_is_written_to() {
+        let mut agenda = Agenda::default();
+        agenda.note(0, Hint::Renamed(path("f"), path("g")), known);
+        agenda.note(30, Hint::Changed(path("g")), known);
+        assert_eq!(agenda.take_due(SETTLE_NEW_MS).len(), 2);
+        assert!(agenda.is_empty() && agenda.timeout().is_none() && agenda.fresh.is_empty());
     }
 
     #[test]

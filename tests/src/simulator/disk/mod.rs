@@ -266,6 +266,12 @@ impl Disk {
         self.lookup(path).is_ok_and(|key| self.entries(key).is_ok())
     }
 
+    /// What sort of thing a path names.
+    #[must_use]
+    pub fn kind(&self, path: &TreePath) -> Option<Kind> {
+        Some(self.fingerprint(self.lookup(path).ok()?).kind)
+    }
+
     /// The bytes of a file.
     #[must_use]
     pub fn read(&self, path: &TreePath) -> Option<&[u8]> {
