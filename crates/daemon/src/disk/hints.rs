@@ -65,6 +65,13 @@ impl Hints {
             waiting.insert(Dirty::Overflow);
             waiting.extend((dirty == Dirty::RootGone).then_some(dirty));
         } else {
+            // Of one name only the last counts: a write that was closed is no more under way, and the
+            // other way round.
+            match &dirty {
+                Dirty::Written(path) => drop(waiting.remove(&Dirty::Name(path.clone()))),
+                Dirty::Name(path) => drop(waiting.remove(&Dirty::Written(path.clone()))),
+                _ => {}
+            }
             waiting.insert(dirty);
         }
         drop(waiting);
@@ -91,6 +98,18 @@ mod tests {
         hints.add(name("a"));
         assert_eq!(hints.take(), [name("a")]);
         assert!(hints.take().is_empty());
+    }
+
+    #[test]
+    fn of_writing_and_closing_the_last_counts() {
+        let hints = Hints::default();
+        let written = Dirty::Written(TreePath::parse(b"a").unwrap());
+        hints.add(name("a"));
+        hints.add(written.clone());
+        assert_eq!(hints.take(), std::slice::from_ref(&written));
+        hints.add(written);
+        hints.add(name("a"));
+        assert_eq!(hints.take(), [name("a")]);
     }
 
     #[test]
