@@ -40,7 +40,12 @@ impl ConfigError {
             (Some(rest), _) => {
                 format!("unknown key {}", rest.replace("expected one of", "allowed are"))
             }
-            (None, Some(key)) => format!("wrong value for `{key}`: {message}"),
+            (None, Some(key)) if message == "duplicate key" => format!("`{key}` is there twice"),
+            (None, Some(key)) => {
+                let example = "no multiaddress, which looks like \"/ip4/0.0.0.0/tcp/4747\"";
+                let message = message.replace("invalid multiaddr", example);
+                format!("wrong value for `{key}`: {message}")
+            }
             (None, None) => message.to_owned(),
         };
         Self::Wrong { path: path.to_owned(), line, key, reason }

@@ -39,13 +39,6 @@ pub struct Config {
     /// How often to look through the whole tree, for writes that raise no event.
     #[serde(deserialize_with = "duration::deserialize")]
     pub rescan_interval: Duration,
-    /// How long replaced, deleted and losing versions are kept.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub retention_age: Duration,
-    /// The share of the file system that they may take up together.
-    pub retention_share: Share,
-    /// Bounds on what peers may make this master do.
-    pub limits: Limits,
 }
 
 /// Where to listen.
@@ -70,23 +63,6 @@ pub enum ReplicateOwner {
     Never,
 }
 
-/// A share in percent, 1 to 90.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "ShareValue")]
-pub struct Share(u8);
-
-/// Bounds on what peers may make this master do.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Connections in all.
-    pub connections: u32,
-    /// Connections that have not yet shown to be a member's.
-    pub pending_connections: u32,
-    /// Contents asked for at the same time.
-    pub parallel_fetches: u32,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -95,16 +71,7 @@ impl Default for Config {
             mdns: true,
             replicate_owner: ReplicateOwner::Auto,
             rescan_interval: Duration::from_secs(3600),
-            retention_age: Duration::from_secs(30 * 24 * 3600),
-            retention_share: Share(10),
-            limits: Limits::default(),
         }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { connections: 256, pending_connections: 32, parallel_fetches: 64 }
     }
 }
 
@@ -143,12 +110,8 @@ impl Config {
 
     /// The first value that is of the right type and out of all reason.
     fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        let limits = &self.limits;
         [
             (self.rescan_interval < Duration::from_secs(10), "rescan_interval", "at least 10s"),
-            (limits.connections == 0, "connections", "at least 1"),
-            (limits.pending_connections == 0, "pending_connections", "at least 1"),
-            (!(1..=4096).contains(&limits.parallel_fetches), "parallel_fetches", "1 to 4096"),
             (self.advertise.len() > 16, "advertise", "at most 16 addresses"),
             (self.listen.addresses().len() > 16, "listen", "at most 16 addresses"),
         ]
@@ -199,14 +162,6 @@ impl From<Vec<Multiaddr>> for Listen {
     }
 }
 
-impl Share {
-    /// 1 to 90 percent.
-    #[must_use]
-    pub fn percent(self) -> u8 {
-        self.0
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected \"auto\", true or false")]
 enum ReplicateOwnerValue {
@@ -224,30 +179,6 @@ impl TryFrom<ReplicateOwnerValue> for ReplicateOwner {
             ReplicateOwnerValue::Word(word) => {
                 Err(format!("expected \"auto\", true or false, found {word:?}"))
             }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a share such as \"10 %\"")]
-enum ShareValue {
-    Number(i64),
-    Text(String),
-}
-
-impl TryFrom<ShareValue> for Share {
-    type Error = String;
-    fn try_from(value: ShareValue) -> Result<Self, String> {
-        let (number, shown) = match value {
-            ShareValue::Number(number) => (Some(number), number.to_string()),
-            ShareValue::Text(text) => {
-                let number = text.trim().trim_end_matches('%').trim_end().parse().ok();
-                (number, format!("{text:?}"))
-            }
-        };
-        match number.and_then(|number| u8::try_from(number).ok()) {
-            Some(percent @ 1..=90) => Ok(Self(percent)),
-            _ => Err(format!("expected a share of \"1 %\" to \"90 %\", found {shown}")),
         }
     }
 }

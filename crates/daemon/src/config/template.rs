@@ -19,15 +19,4 @@ pub(super) const TEMPLATE: &str = r#"# pleach: the settings of this master alone
 
 # How often to look through the whole tree, for writes that raise no event (mmap, a lost event).
 #rescan_interval = "1h"
-
-# How long replaced, deleted and losing versions are kept, and what share of the file system they may take
-# up together. Open conflicts are exempt.
-#retention_age = "30d"
-#retention_share = "10 %"
-
-# Bounds on what peers may make this master do.
-#[limits]
-#connections = 256
-#pending_connections = 32
-#parallel_fetches = 64
 "#;
