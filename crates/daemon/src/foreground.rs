@@ -70,6 +70,9 @@ async fn run_until_told<E>(
         builder = builder.listen(listen.to_vec());
     }
     let node = builder.start().await?;
+    let addresses: Vec<_> = node.listen_addrs().iter().map(ToString::to_string).collect();
+    let (version, root) = (env!("CARGO_PKG_VERSION"), root.display());
+    tracing::info!(version, %root, listen = addresses.join(" "), "running");
     let readied = ready(&node).await.map_err(ForegroundError::Ready);
     if readied.is_ok() {
         tokio::select! {
@@ -84,6 +87,7 @@ async fn run_until_told<E>(
         }
         () = signals.next() => return Err(ForegroundError::Forced),
     }
+    tracing::info!("stopped");
     readied
 }
 

@@ -5,8 +5,11 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// What is told when neither `--log` nor `RUST_LOG` says otherwise: ours at info, the libraries' warnings.
-const DEFAULT_FILTER: &str = "warn,pleach=info,pleach_daemon=info,pleach_core=info";
+/// The libraries at warnings, but for those that warn of what is usual: a directory that went before its
+/// watch was taken off, an address where nobody answers.
+const LIBRARIES: &str = "warn,notify=error,libp2p=error,libp2p_core=error,libp2p_gossipsub=error,\
+                         libp2p_mdns=error,libp2p_swarm=error,libp2p_tcp=error,libp2p_quic=error,\
+                         libp2p_noise=error,yamux=error,multistream_select=error,netlink_proto=error";
 
 /// A filter that can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -19,18 +22,19 @@ pub struct LogFilterError {
 /// Sends what is told to standard error: with colours on a terminal, without a time under systemd, which
 /// adds its own.
 ///
-/// `filter` is what `--log` said; without it `RUST_LOG` counts, then [`DEFAULT_FILTER`]. A bare level means
-/// ours at that level. Does nothing if the program has set up `tracing` already.
+/// `filter` is what `--log` said; without it `RUST_LOG` counts, then `info`. A bare level means ours at
+/// that level, and the libraries' warnings. Does nothing if the program has set up `tracing` already.
 ///
 /// # Errors
 /// If the filter can't be read.
 pub fn init(filter: Option<&str>) -> Result<(), LogFilterError> {
-    let filter = match filter {
-        Some(level) if level.parse::<tracing::Level>().is_ok() || level == "off" => {
-            format!("warn,pleach={level},pleach_daemon={level},pleach_core={level}")
+    let said = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
+    let filter = match said.as_deref().unwrap_or("info") {
+        "off" => "off".to_owned(),
+        level if level.parse::<tracing::Level>().is_ok() => {
+            format!("{LIBRARIES},pleach={level},pleach_daemon={level},pleach_core={level}")
         }
-        Some(filter) => filter.to_owned(),
-        None => std::env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_FILTER.to_owned()),
+        filter => filter.to_owned(),
     };
     let parsed = EnvFilter::try_new(&filter)
         .map_err(|e| LogFilterError { filter: filter.clone(), reason: e.to_string() })?;

@@ -24,6 +24,9 @@ pub enum OfflineError {
         /// What was found wrong.
         source: OpenError,
     },
+    /// What it was told when it joined can't be read.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
     /// What it knows of the disk can't be read.
     #[error("what {path} knows of the disk is damaged: {source}; the next start looks anew")]
     Base {
@@ -107,7 +110,12 @@ impl Stopped {
         // It will write nothing, so that this writer is never seen by anybody.
         let replica = Replica::open(WriterId([0; 16]), snapshot.as_deref(), log)
             .map_err(|source| OfflineError::Document { path: state.path().to_owned(), source })?;
-        let members = replica.members();
+        let mut members = replica.members();
+        for introduced in store::introduction(&state)? {
+            if !members.iter().any(|member| member.master == introduced.master) {
+                members.push(introduced);
+            }
+        }
         Ok(Self { state, replica, members, me })
     }
 }

@@ -14,6 +14,9 @@ pub enum ClientError {
     /// No daemon runs on this store.
     #[error("no daemon runs on this store")]
     NoDaemon,
+    /// The daemon is another user's.
+    #[error("the daemon on this store belongs to another user: ask as that user, or as root")]
+    NotPermitted,
     /// The socket can't be used.
     #[error("the control socket does not answer: {0}")]
     Socket(#[from] io::Error),
@@ -43,6 +46,7 @@ impl Client {
         match with_short_address(root, |address| UnixStream::connect(address)) {
             Ok(stream) => Ok(Self { stream: BufReader::new(stream) }),
             Err(e) if is_nobody(&e) => Err(ClientError::NoDaemon),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(ClientError::NotPermitted),
             Err(e) => Err(e.into()),
         }
     }

@@ -186,7 +186,10 @@ pub enum NetError {
         address: Multiaddr,
     },
     /// The system said no.
-    #[error("can't listen on {address}: {source}")]
+    #[error(
+        "can't listen on {address}: {source}; is it an address of this machine (`ip address` lists \
+         them), and a port that this user may take?"
+    )]
     Listen {
         /// The address.
         address: Multiaddr,

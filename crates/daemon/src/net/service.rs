@@ -133,7 +133,7 @@ impl Network {
     /// Tells driver and log that somebody was refused, or refuses us.
     pub(super) fn refused(&self, who: Option<MasterId>, reason: String) {
         let name = who.map_or_else(|| "somebody".to_owned(), |master| master.to_string());
-        tracing::info!(peer = name, reason, "refused");
+        tracing::debug!(peer = name, reason, "refused");
         self.shared.events.try_send(NetEvent::Refused { who, reason });
     }
 

@@ -224,7 +224,10 @@ impl Driver {
                 return Err(Refusal::new(RefusalKind::NotFound, message));
             }
             _ => {
-                let message = format!("{name} fits {} masters: name one by its id", fitting.len());
+                let message = format!(
+                    "{name} fits {} masters: name one by its id, which `pleach masters` shows",
+                    fitting.len()
+                );
                 return Err(Refusal::new(RefusalKind::Ambiguous, message));
             }
         };
@@ -265,7 +268,10 @@ impl Driver {
             .collect();
         let refuse = |kind, message: String| Err(Refusal::new(kind, message).at(path.clone()));
         if open.is_empty() {
-            return refuse(RefusalKind::NotFound, format!("{path} has no open conflict"));
+            return refuse(
+                RefusalKind::NotFound,
+                "no conflict is open there: `pleach conflicts` lists them".to_owned(),
+            );
         }
         let versions: Vec<&Version> = open.iter().flat_map(|open| &open.versions).collect();
         let me = self.facts.key.master();
@@ -294,7 +300,8 @@ impl Driver {
             Some(stamp) => Ok(Choice::Keep(stamp)),
             None => refuse(
                 RefusalKind::NotFound,
-                format!("{path} has no such version: `pleach conflicts show` lists them"),
+                "no such version is in conflict there: `pleach conflicts show` lists them"
+                    .to_owned(),
             ),
         }
     }

@@ -4,16 +4,21 @@
 //! the content is fetched from another master.
 
 use std::sync::mpsc::SyncSender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pleach_core::engine::Input;
 use pleach_core::values::Body;
 use pleach_core::vocabulary::{ContentHash, Fingerprint, TreePath};
 use tokio::sync::oneshot;
 
-use super::driver::{Driver, Job};
-use crate::control::{Damage, PathText, Refusal, RefusalKind, Reply, VerifyReport};
+use super::driver::{Driver, Job, unix_ms};
+use crate::control::{
+    Damage, EventBody, EventReport, PathText, Refusal, RefusalKind, Reply, VerifyReport, WorkKind,
+};
 use crate::disk::{self, Root};
+
+/// How often it is told how far a verification has come.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
@@ -60,8 +65,15 @@ impl Driver {
         let expected: Vec<Expected> = files.collect();
         let (root, jobs) = (self.facts.verifier.root.clone(), self.facts.verifier.jobs.clone());
         self.facts.verifier.running = true;
+        let events = self.events.clone();
+        let total = Some(expected.len() as u64);
+        let progress = move |done| {
+            let body = EventBody::Progress { work: WorkKind::Verify, done, total };
+            // Nobody may be listening.
+            let _ = events.send(EventReport { time_ms: unix_ms(), body });
+        };
         std::thread::spawn(move || {
-            let verification = read_all(&root, &expected, reply);
+            let verification = read_all(&root, &expected, reply, progress);
             // The driver may have stopped.
             let _ = jobs.send(Job::Verified(verification));
         });
@@ -98,8 +110,14 @@ impl Driver {
     }
 }
 
-fn read_all(root: &Root, expected: &[Expected], reply: Answer) -> Verification {
+fn read_all(
+    root: &Root,
+    expected: &[Expected],
+    reply: Answer,
+    progress: impl Fn(u64),
+) -> Verification {
     let start = Instant::now();
+    let mut told = start;
     let mut found = Verification {
         files: 0,
         bytes: 0,
@@ -108,9 +126,13 @@ fn read_all(root: &Root, expected: &[Expected], reply: Answer) -> Verification {
         unreadable: Vec::new(),
         reply,
     };
-    for file in expected {
+    for (done, file) in expected.iter().enumerate() {
         if found.reply.is_closed() {
             break;
+        }
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            progress(done as u64);
         }
         match disk::open_content(root, &file.path, &file.fingerprint) {
             // Somebody has changed it since: that is no rot, and the watcher has seen it.

@@ -46,6 +46,26 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// It was a store, and what made it one is gone.
+    #[error(
+        "the state of {path} is gone (.pleach/state.db): restore it from a backup; or move .pleach out of \
+         {path} and join again with `pleach join {path} TICKET`, or, if there is no other master, found \
+         the store anew with `pleach init {path}`: the files stay"
+    )]
+    StateLost {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is another user's.
+    #[error(
+        "the store in {path} belongs to another user ({source}): run pleach as that user, or as root"
+    )]
+    NotPermitted {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It is inside another one.
     #[error("{path} is inside the store {outer}: its files are replicated with that one already")]
     Inside {

@@ -12,7 +12,35 @@ pub fn find(path: &Path) -> Option<PathBuf> {
 }
 
 fn is_store(dir: &Path) -> bool {
-    dir.join(".pleach").join("incarnation").symlink_metadata().is_ok()
+    let state = dir.join(".pleach");
+    match state.join("incarnation").symlink_metadata() {
+        Ok(_) => true,
+        // Somebody else's: nobody but its owner may look in.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => state.is_dir(),
+        Err(_) => false,
+    }
+}
+
+/// Whether the store in `path` was made to the end.
+///
+/// # Errors
+/// If it belongs to another user, or it was, and its state is gone.
+pub(super) fn is_finished(path: &Path) -> Result<bool, StoreError> {
+    let exists = |at: PathBuf| {
+        at.try_exists().map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => {
+                StoreError::NotPermitted { path: path.to_owned(), source }
+            }
+            _ => StoreError::Io { path: at, source },
+        })
+    };
+    if exists(super::state_path(path))? {
+        return Ok(true);
+    }
+    if exists(path.join(".pleach").join(super::STARTED_FILE))? {
+        return Err(StoreError::StateLost { path: path.to_owned() });
+    }
+    Ok(false)
 }
 
 /// The root of the store that `dir` itself is, absolute and without links.
@@ -25,7 +53,7 @@ pub fn root_at(dir: &Path) -> Result<PathBuf, StoreError> {
         refuse_inside(&path)?;
         return Err(StoreError::NotAStore { path });
     }
-    if !super::state_path(&path).exists() {
+    if !is_finished(&path)? {
         return Err(StoreError::Unfinished { path });
     }
     Ok(path)

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pleach_core::values::Member;
 
-use super::found::{directory, refuse_around, refuse_inside};
+use super::found::{directory, is_finished, refuse_around, refuse_inside};
 use super::{Made, NAME_BYTES_MAX, StoreError, state_path};
 use crate::config::{Config, config_path};
 use crate::disk::{Root, RootError};
@@ -97,7 +97,7 @@ fn checked(dir: &Path, name: &str) -> Result<PathBuf, StoreError> {
         return Err(StoreError::Name { name: name.chars().take(80).collect() });
     }
     let path = directory(dir)?;
-    if state_path(&path).exists() {
+    if is_finished(&path)? {
         return Err(StoreError::AlreadyAStore { path });
     }
     refuse_inside(&path)?;

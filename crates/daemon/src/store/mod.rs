@@ -7,6 +7,7 @@
 //!     key                 this master's secret
 //!     config.toml         this master's settings
 //!     state.db            written last: with it, the store is made
+//!     started             once a daemon has run: without state.db from then on, the state is lost
 //!     socket              while a daemon runs
 //! ```
 //!
@@ -17,6 +18,7 @@ mod error;
 mod found;
 mod make;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use pleach_core::values::Member;
@@ -32,6 +34,9 @@ use crate::state::{MetaKey, State};
 
 /// The name of the state database below `.pleach`.
 pub const STATE_FILE: &str = "state.db";
+
+/// The name of the mark that a daemon has run: from then on a missing state is a loss, no interruption.
+const STARTED_FILE: &str = "started";
 
 /// The longest name of a master or a store, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -81,7 +86,7 @@ pub fn open(root: &Path) -> Result<OpenStore, StoreError> {
     found::refuse_inside(&path)?;
     let config = Config::load(&path)?;
     let root = Root::open(&path).map_err(|e| StoreError::of_root(&path, e))?;
-    if !state_path(&path).exists() {
+    if !found::is_finished(&path)? {
         return Err(StoreError::Unfinished { path });
     }
     let state = State::open(&state_path(&path))?;
@@ -97,10 +102,17 @@ pub fn open(root: &Path) -> Result<OpenStore, StoreError> {
     }
     let seed: StoreSeed =
         decoded(&state, MetaKey::StoreSeed)?.ok_or_else(|| missing("its seed"))?;
-    let introduction = decoded(&state, MetaKey::Introduction)?.unwrap_or_default();
+    let introduction = introduction(&state)?;
+    let started = path.join(".pleach").join(STARTED_FILE);
+    File::create(&started).map_err(|source| StoreError::of_io(&path, started, source))?;
     let store_name = state.meta_text(MetaKey::StoreName)?.unwrap_or_default();
     let master_name = state.meta_text(MetaKey::MasterName)?.unwrap_or_default();
     Ok(OpenStore { root, state, key, seed, store_name, master_name, config, introduction })
+}
+
+/// The members that a joiner was told of.
+pub(crate) fn introduction(state: &State) -> Result<Vec<Member>, StoreError> {
+    Ok(decoded(state, MetaKey::Introduction)?.unwrap_or_default())
 }
 
 /// A fact that is encoded with postcard.

@@ -61,12 +61,22 @@ fn directory_that_cannot_be_a_store_is_refused_and_left_as_it_was() {
 #[test]
 fn interrupted_making_is_completed_with_the_same_key() {
     let (_dir, path) = scratch();
-    init(&path, "m").unwrap();
-    let key = open(&path).unwrap().key.master();
+    let master = init(&path, "m").unwrap().master_id;
     std::fs::remove_file(state_path(&path)).unwrap();
     assert!(matches!(open(&path), Err(StoreError::Unfinished { .. })));
     init(&path, "m").unwrap();
-    assert_eq!(open(&path).unwrap().key.master(), key);
+    assert_eq!(open(&path).unwrap().key.master().to_string(), master);
+}
+
+#[test]
+fn state_that_was_lost_after_a_run_is_no_interrupted_making() {
+    let (_dir, path) = scratch();
+    init(&path, "m").unwrap();
+    drop(open(&path).unwrap());
+    std::fs::remove_file(state_path(&path)).unwrap();
+    for refused in [open(&path).map(drop), init(&path, "m").map(drop), root_at(&path).map(drop)] {
+        assert!(matches!(refused, Err(StoreError::StateLost { .. })), "{refused:?}");
+    }
 }
 
 #[test]
