@@ -1,7 +1,10 @@
 //! The built `pleach`, as scripts see it: exit codes, what goes where, and the JSON.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod support;
+
+use std::path::Path;
 
 use pleach_core::values::ConflictKind;
 use pleach_daemon::control::{
@@ -9,40 +12,9 @@ use pleach_daemon::control::{
     VersionKind, VersionReport, WaitReport, WaitingFor,
 };
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc};
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {:?}", self.out))
-    }
-}
-
-fn pleach(current: &Path, arguments: &[&str]) -> Ran {
-    let output: Output = Command::new(env!("CARGO_BIN_EXE_pleach"))
-        .args(arguments)
-        .current_dir(current)
-        .env_remove("RUST_LOG")
-        .output()
-        .unwrap();
-    Ran {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn scratch() -> (TempDir, PathBuf) {
-    let dir = TempDir::new().unwrap();
-    let path = dir.path().canonicalize().unwrap();
-    (dir, path)
-}
+use support::{pleach, scratch};
 
 #[test]
 fn wrong_input_is_told_with_path_and_next_step_and_exit_code_2() {

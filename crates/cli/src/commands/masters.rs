@@ -25,7 +25,9 @@ pub(super) fn list(store: &Store, output: &Output) -> Result<Code, Failure> {
             (report.masters, Some(Failure::no_daemon(&root)))
         }
     };
-    output.facts(&*reports, |reports, style| render::masters(reports, style, now_ms))?;
+    output.facts(&*reports, |reports, style| {
+        render::masters(reports, render::Ids::Shown, style, now_ms)
+    })?;
     absent.map_or(Ok(Code::Done), Err)
 }
 

@@ -17,7 +17,14 @@ const TICKET_SECONDS: u64 = 24 * 3600;
 
 pub(super) fn run(up: &Up, output: &Output) -> Result<Code, Failure> {
     let root = match store::root_at(&up.dir) {
-        Ok(root) => root,
+        Ok(root) => {
+            if up.join.is_some() {
+                output.remark(|_| {
+                    format!("{} is a master already: the ticket is left unused\n", root.display())
+                })?;
+            }
+            root
+        }
         Err(StoreError::NotAStore { .. } | StoreError::Unfinished { .. }) => make(up, output)?,
         Err(error) => return Err(error.into()),
     };

@@ -6,16 +6,33 @@ use pleach_daemon::control::MasterReport;
 use super::units::{age, count, size};
 use super::{Style, lines, table};
 
+/// How many digits of an id are shown: enough to name a master by, as `masters remove` takes it.
+const ID_DIGITS: usize = 12;
+
+/// Whether a table of masters has their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// In a column of their own.
+    Shown,
+    /// Names are enough.
+    Hidden,
+}
+
 /// A line for each master, this one first.
-pub(crate) fn masters(masters: &[MasterReport], style: Style, now_ms: i64) -> String {
+pub(crate) fn masters(masters: &[MasterReport], ids: Ids, style: Style, now_ms: i64) -> String {
     let mut rows: Vec<&MasterReport> = masters.iter().collect();
     rows.sort_by_key(|master| (!master.this, master.removed, &master.name));
-    let mut table =
-        table(style, &["MASTER", "STATE", "BEHIND", "LAST SEEN", "SENT", "RECEIVED", "ADDRESS"]);
+    let mut heads =
+        vec!["MASTER", "ID", "STATE", "BEHIND", "LAST SEEN", "SENT", "RECEIVED", "ADDRESS"];
+    heads.retain(|head| ids == Ids::Shown || *head != "ID");
+    let mut table = table(style, &heads);
     for master in rows {
         let (state, colour) = state(master);
-        table.add_row(vec![
-            Cell::new(&master.name),
+        let mut row = vec![Cell::new(&master.name)];
+        if ids == Ids::Shown {
+            row.push(Cell::new(master.id.get(..ID_DIGITS).unwrap_or(&master.id)));
+        }
+        row.extend([
             Cell::new(state).fg(colour),
             Cell::new(behind(master)),
             Cell::new(seen(master, now_ms)),
@@ -23,6 +40,7 @@ pub(crate) fn masters(masters: &[MasterReport], style: Style, now_ms: i64) -> St
             Cell::new(if master.this { "-".to_owned() } else { size(master.bytes_received) }),
             Cell::new(master.addresses.first().map_or("-", String::as_str)),
         ]);
+        table.add_row(row);
     }
     lines(&mut table)
 }

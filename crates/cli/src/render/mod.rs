@@ -8,8 +8,8 @@ mod units;
 mod verify;
 
 pub(crate) use conflicts::{conflict, conflicts};
-pub(crate) use masters::masters;
-pub(crate) use status::{status, wait};
+pub(crate) use masters::{Ids, masters};
+pub(crate) use status::{status, wait, work};
 pub(crate) use style::Style;
 
 pub(crate) use verify::verify;

@@ -7,7 +7,7 @@ use pleach_daemon::config::show_duration;
 use pleach_daemon::control::{StatusReport, WaitReport, Work};
 
 use super::units::{count, size};
-use super::{Style, masters};
+use super::{Ids, Style, masters};
 
 /// How many problems are shown; the rest is counted, and all are in the JSON.
 const PROBLEMS_SHOWN_MAX: usize = 20;
@@ -44,9 +44,11 @@ pub(crate) fn status(report: &StatusReport, style: Style, now_ms: i64) -> String
     if let Some(reason) = &report.frozen {
         let _ = writeln!(text, "\n{} {reason}", style.alarm("FROZEN:"));
     }
-    let _ = write!(text, "\n{}\n", masters(&report.masters, style, now_ms));
+    let _ = write!(text, "\n{}\n", masters(&report.masters, Ids::Hidden, style, now_ms));
     let _ = writeln!(text, "{}", conflicts_line(report.conflicts, style));
-    let _ = writeln!(text, "{}", work_line(&report.work));
+    if report.running {
+        let _ = writeln!(text, "{}", work(&report.work));
+    }
     text + &problems(report, style)
 }
 
@@ -60,7 +62,8 @@ fn conflicts_line(conflicts: u64, style: Style) -> String {
     }
 }
 
-fn work_line(work: &Work) -> String {
+/// What is being done.
+pub(crate) fn work(work: &Work) -> String {
     let mut parts = Vec::new();
     if work.scanning {
         parts.push("looking through the directory".to_owned());

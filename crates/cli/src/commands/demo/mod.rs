@@ -9,6 +9,7 @@ mod sight;
 mod story;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pleach_daemon::log;
 
@@ -21,17 +22,29 @@ pub(super) fn run(demo: &Demo, output: &Output) -> Result<Code, Failure> {
     log::init(Some(&demo.log)).map_err(Failure::usage)?;
     let scratch = Scratch::make(demo)?;
     let runtime = running::runtime()?;
-    let told = runtime.block_on(story::tell(&scratch.path, output));
-    runtime.shutdown_background();
-    if told.is_err() || demo.keep {
-        let path = scratch.keep();
+    let told = runtime.block_on(async {
+        tokio::select! {
+            told = story::tell(&scratch.path, output) => told,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")),
+        }
+    });
+    runtime.shutdown_timeout(STOP_MAX);
+    if demo.keep {
+        let path = scratch.directory.keep();
         output
             .remark(|style| style.dim(format!("the three masters are in {}\n", path.display())))?;
+    } else if let Err(error) = scratch.directory.close() {
+        let message = format!("cannot remove {}: {error}", scratch.path.display());
+        told?;
+        return Err(Failure::new(message).next("remove it by hand"));
     }
     told.map(|()| Code::Done)
 }
 
-/// The directory of the three masters; removed when dropped.
+/// How long masters that were not stopped, for a failure, are waited for.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// The directory of the three masters.
 struct Scratch {
     path: PathBuf,
     directory: tempfile::TempDir,
@@ -48,9 +61,5 @@ impl Scratch {
         let directory =
             directory.map_err(|e| Failure::new(format!("cannot make a scratch directory: {e}")))?;
         Ok(Self { path: directory.path().to_owned(), directory })
-    }
-
-    fn keep(self) -> PathBuf {
-        self.directory.keep()
     }
 }

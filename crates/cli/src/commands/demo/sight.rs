@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 
-/// How often a directory is looked at while something is waited for.
+/// How often one path is looked at while something is waited for.
 const GLANCE_EVERY: Duration = Duration::from_micros(250);
 
+/// How often whole directories are compared: reading them takes from the masters what it takes.
+const COMPARE_EVERY: Duration = Duration::from_millis(5);
+
 /// How long anything in the demo may take before it is called broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What there is to see of one entry: type and mode, mtime of files, bytes or link text.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +69,15 @@ impl Picture {
 pub(super) async fn until(
     what: &str,
     since: Instant,
+    seen: impl FnMut() -> io::Result<bool>,
+) -> Result<Duration, Failure> {
+    until_seen(what, since, GLANCE_EVERY, seen).await
+}
+
+async fn until_seen(
+    what: &str,
+    since: Instant,
+    every: Duration,
     mut seen: impl FnMut() -> io::Result<bool>,
 ) -> Result<Duration, Failure> {
     loop {
@@ -76,7 +88,7 @@ pub(super) async fn until(
             let message = format!("waited {} s in vain until {what}", PATIENCE.as_secs());
             return Err(Failure::new(message).next("repeat it with --log debug --keep"));
         }
-        tokio::time::sleep(GLANCE_EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -89,7 +101,7 @@ pub(super) async fn until_equal(
         return Err(Failure::new("there is no directory to look at"));
     };
     let mut agreed = None;
-    let elapsed = until("all directories are equal", since, || {
+    let elapsed = until_seen("all directories are equal", since, COMPARE_EVERY, || {
         let picture = Picture::of(first)?;
         for other in others {
             if Picture::of(other)? != picture {

@@ -15,17 +15,28 @@ use crate::render;
 
 const PAGES: usize = 300;
 
+/// How long all of it may take; some seconds are usual.
+const STORY_MAX: Duration = Duration::from_secs(90);
+
 /// Tells it all.
 pub(super) async fn tell(scratch: &Path, output: &Output) -> Result<(), Failure> {
     let say = Narrator { output, step: std::cell::Cell::new(0) };
-    let [paris, oslo, rome] = begin(scratch, &say).await?;
-    everyday(&paris, &oslo, &rome, &say).await?;
-    partition(&paris, &oslo, &rome, &say).await?;
-    settle(&paris, &oslo, &rome, &say).await?;
+    tokio::time::timeout(STORY_MAX, acts(scratch, &say)).await.unwrap_or_else(|_| {
+        let (step, seconds) = (say.step.get(), STORY_MAX.as_secs());
+        let message = format!("step {step} was still under way after {seconds} s");
+        Err(Failure::new(message).next("repeat it with --log debug --keep"))
+    })
+}
+
+async fn acts(scratch: &Path, say: &Narrator<'_>) -> Result<(), Failure> {
+    let [paris, oslo, rome] = begin(scratch, say).await?;
+    everyday(&paris, &oslo, &rome, say).await?;
+    partition(&paris, &oslo, &rome, say).await?;
+    settle(&paris, &oslo, &rome, say).await?;
     for master in [paris, oslo, rome] {
         master.stop().await;
     }
-    farewell(&say)
+    farewell(say)
 }
 
 /// One directory full of files becomes three.
@@ -57,16 +68,21 @@ async fn everyday(
     rome: &Master,
     say: &Narrator<'_>,
 ) -> Result<(), Failure> {
-    say.step("a page is saved on each master; the other two have it")?;
-    for (writer, readers) in [(paris, [oslo, rome]), (oslo, [paris, rome]), (rome, [paris, oslo])] {
+    say.step("each master saves a page; the other two have it")?;
+    for (page, writer, readers) in [
+        ("pages/page-1.html", paris, [oslo, rome]),
+        ("pages/page-2.html", oslo, [paris, rome]),
+        ("pages/page-3.html", rome, [paris, oslo]),
+    ] {
         let text = format!("<h1>saved in {}</h1>\n", writer.name);
         let since = Instant::now();
-        write(&writer.dir.join("index.html"), &text)?;
+        write(&writer.dir.join(page), &text)?;
         for reader in readers {
-            let page = reader.dir.join("index.html");
+            let page = reader.dir.join(page);
             until("the page arrived", since, || Ok(fs::read(&page)? == text.as_bytes())).await?;
         }
-        say.took(&format!("saved in {}, readable on both others", writer.name), since.elapsed())?;
+        let what = format!("{page} saved in {}, readable on both others", writer.name);
+        say.took(&what, since.elapsed())?;
     }
 
     say.step("a directory is renamed: one rename on each, no file travels")?;

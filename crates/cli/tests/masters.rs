@@ -1,0 +1,161 @@
+//! Masters as their operator sees them: real daemons on loopback, asked with the built `pleach`.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use support::{Daemon, command, pleach, scratch, until};
+
+#[test]
+fn demo_runs_to_its_end_and_leaves_nothing_behind() {
+    let (_dir, top) = scratch();
+    let ran = pleach(&top, &["demo", "--scratch", "."]);
+    assert_eq!((ran.code, &*ran.err), (0, ""), "{}", ran.out);
+    for part in [
+        "hold the same 304 entries",
+        "index.html: edited on two masters",
+        "entries, byte for byte the same on all three",
+        "pleach up /srv/www --join TICKET",
+    ] {
+        assert!(ran.out.contains(part), "{part:?} is not in {}", ran.out);
+    }
+    assert_eq!(fs::read_dir(&top).unwrap().count(), 0, "something is left");
+}
+
+#[test]
+fn demo_keeps_its_masters_when_told_to() {
+    let (_dir, top) = scratch();
+    let ran = pleach(&top, &["demo", "--scratch", ".", "--keep"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let kept = fs::read_dir(&top).unwrap().next().unwrap().unwrap().path();
+    let status = pleach(&kept, &["status", "rome", "--json"]);
+    assert_eq!((status.code, status.json()["tree"]["files"].as_u64()), (1, Some(302)));
+}
+
+/// Two directories with a master each; the first is running and holds `site/index.html`.
+fn two_masters(top: &Path) -> (PathBuf, Daemon, PathBuf) {
+    let (a, b) = (top.join("a"), top.join("b"));
+    fs::create_dir_all(a.join("site")).unwrap();
+    fs::create_dir(&b).unwrap();
+    fs::write(a.join("site/index.html"), "hello\n").unwrap();
+    assert_eq!(pleach(top, &["init", "a", "--name", "web1"]).code, 0);
+    let daemon = Daemon::start(&a);
+    let ticket = pleach(&a, &["invite"]);
+    let joined = pleach(top, &["join", "b", ticket.out.trim(), "--name", "web2", "--json"]);
+    assert_eq!(joined.code, 0, "{}", joined.err);
+    // The store is called as its first master's directory.
+    assert_eq!((&joined.json()["store"], &joined.json()["master"]), (&"a".into(), &"web2".into()));
+    (a, daemon, b)
+}
+
+fn connected(root: &Path) -> usize {
+    let masters = pleach(root, &["masters", "--json"]).json();
+    let masters = masters.as_array().unwrap().iter();
+    masters.filter(|master| master["connected"] == true && master["this"] == false).count()
+}
+
+#[test]
+fn second_master_joins_gets_everything_and_stops_at_a_signal() {
+    let (_dir, top) = scratch();
+    let (a, first, b) = two_masters(&top);
+    // Before its first start it knows already who else there is.
+    let status = pleach(&b, &["status", "--json"]).json();
+    assert_eq!(status["masters"].as_array().unwrap().len(), 2, "{status}");
+
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    let mut events = command(env!("CARGO_BIN_EXE_pleach"), &b)
+        .arg("events")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    assert_eq!(fs::read(b.join("site/index.html")).unwrap(), b"hello\n");
+
+    fs::write(b.join("site/new.html"), "new\n").unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    let event = lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let told = event.into_iter().find(|event| event["event"] == "local_change").unwrap();
+    assert_eq!(told["paths"], serde_json::json!(["site/new.html"]));
+    assert_eq!(pleach(&b, &["wait"]).code, 0);
+    assert_eq!(fs::read(a.join("site/new.html")).unwrap(), b"new\n");
+
+    let status = pleach(&a, &["status"]);
+    assert!(status.out.contains("2 files, 1 directory, no links, 10 B"), "{}", status.out);
+    assert!(status.out.contains("\nweb2    connected  nothing "), "{}", status.out);
+    let verified = pleach(&b, &["verify", "--json"]);
+    assert_eq!((verified.code, verified.json()["files"].as_u64()), (0, Some(2)));
+
+    assert!(second.log().contains(" INFO running version="), "{}", second.log());
+    assert_eq!(second.stop(Signal::INT), 0);
+    // The events end with their daemon.
+    assert_eq!(events.wait().unwrap().code(), Some(0));
+    until("it is known to be away", || connected(&a) == 0);
+    let log = first.log();
+    assert_eq!(first.stop(Signal::TERM), 0);
+    for line in log.lines() {
+        assert!(line.contains(" INFO "), "{log}");
+    }
+    let status = pleach(&a, &["status"]);
+    assert!(status.out.contains("not running") && !status.out.contains("nothing to do"));
+}
+
+#[test]
+fn conflict_is_listed_shown_and_settled() {
+    let (_dir, top) = scratch();
+    let (a, first, b) = two_masters(&top);
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    assert_eq!(second.stop(Signal::TERM), 0);
+    fs::write(a.join("site/index.html"), "written on web1\n").unwrap();
+    fs::write(b.join("site/index.html"), "written on web2\n").unwrap();
+
+    let second = Daemon::start(&b);
+    until("the conflict is there", || pleach(&a, &["conflicts", "--check"]).code == 4);
+    assert!(first.log().contains(" WARN conflict path=site/index.html"), "{}", first.log());
+    let listed = pleach(&a, &["conflicts"]);
+    assert!(listed.out.starts_with("1 open conflict\n"), "{}", listed.out);
+    let shown = pleach(&a.join("site"), &["conflicts", "show", "index.html", "--json"]).json();
+    let versions = shown[0]["versions"].as_array().unwrap();
+    let of = |master: &str| versions.iter().find(|v| v["master"]["name"] == master).unwrap();
+    let keep =
+        |version: &str| pleach(&a, &["conflicts", "resolve", "site/index.html", "--keep", version]);
+    let wrong = keep("00000000000000000000");
+    assert_eq!(wrong.code, 1);
+    assert_eq!(wrong.err.matches("site/index.html").count(), 1, "{}", wrong.err);
+    assert_eq!(keep(of("web2")["id"].as_str().unwrap()).code, 0);
+    until("it is settled", || pleach(&b, &["conflicts", "--check"]).code == 0);
+    for root in [&a, &b] {
+        until("the kept version stands", || {
+            fs::read(root.join("site/index.html")).unwrap() == b"written on web2\n"
+        });
+    }
+    drop(second);
+}
+
+#[test]
+fn removed_master_is_cut_off() {
+    let (_dir, top) = scratch();
+    let (a, _first, b) = two_masters(&top);
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["masters", "remove", "web9"]).code, 1);
+    let own = pleach(&a, &["masters", "remove", "web1"]);
+    assert_eq!(own.code, 1);
+    assert!(own.err.contains("a master can't remove itself"), "{}", own.err);
+    let removed = pleach(&a, &["masters", "remove", "web2"]);
+    assert_eq!(removed.code, 0, "{}", removed.err);
+    until("it is cut off", || connected(&a) == 0);
+    let listed = pleach(&a, &["masters"]);
+    assert!(listed.out.contains("removed"), "{}", listed.out);
+    until("it is told", || second.log().contains("refused who=web1"));
+}
