@@ -1,5 +1,7 @@
 //! What effects do to a tree, and what they leave alone.
 
+use pleach_core::values::Body;
+
 use super::*;
 
 #[test]
