@@ -73,6 +73,8 @@ pub struct Stored {
     pub base: Vec<(u64, Vec<u8>)>,
     /// The rows of the effects in flight.
     pub intents: Vec<(u64, Vec<u8>)>,
+    /// What the parking area holds: the numbers of the effects' [`crate::values::ParkingId`]s.
+    pub parked: BTreeSet<u64>,
     /// Contents that wait in the staging area.
     pub staged: BTreeSet<ContentHash>,
     /// Contents among the retained versions.
@@ -158,7 +160,13 @@ impl Engine {
     /// Opens an engine on what is durable.
     pub fn open(identity: Identity, stored: Stored) -> Result<Self, OpenError> {
         let replica = Replica::open(identity.writer, stored.snapshot.as_deref(), stored.log)?;
-        let base = Base::load(stored.base)?;
+        let mut base = Base::load(stored.base)?;
+        for id in stored.parked.into_iter().map(BaseId).filter(|&id| id != BaseId::ROOT) {
+            // A crash came between a swap's two steps: it is not where the base has it, and not gone.
+            if base.entry(id).is_some() {
+                base.park(id);
+            }
+        }
         let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
         let touched = replica.tree().nodes().collect();
         Ok(Self {
@@ -195,6 +203,7 @@ impl Engine {
     pub fn handle(&mut self, now: Moment, input: Input) {
         let ms = now.monotonic_ms;
         self.unix_ms = now.unix_ms;
+        self.replica.set_time(now.unix_ms);
         match input {
             Input::Hints(hints) => self.hints(ms, hints),
             Input::Flush => self.agenda.flush(ms),

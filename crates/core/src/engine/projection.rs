@@ -1,7 +1,9 @@
 //! Projection: what the merged tree has and the disk has not, step by step.
 
+use std::collections::BTreeSet;
+
 use super::{Blocked, Engine, Output, Turn};
-use crate::checkout::{self, Availability, Completion, Limits, Plan};
+use crate::checkout::{self, Availability, Completion, Limits, Plan, PlannedEffect};
 use crate::snapshot::Scope;
 use crate::values::{Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
@@ -67,12 +69,18 @@ impl Engine {
                 return;
             }
         };
-        for id in plan.disturbed() {
-            self.disturbed.remove(&id);
-            self.records.push(Record::Intent { id: id.0, row: None });
-        }
+        let mut unset = BTreeSet::new();
         for (index, outcome) in outcomes.into_iter().enumerate().take(plan.effects.len()) {
+            let PlannedEffect { effect, nodes, .. } = &plan.effects[index];
+            let sets = matches!(effect, Effect::SetAttributes { .. });
+            if sets && !matches!(outcome, Outcome::Done { .. }) {
+                unset.extend(nodes.iter().filter_map(|&node| self.base.by_node(node)));
+            }
             self.effect_ended(now, &mut plan, index, outcome);
+        }
+        for id in plan.disturbed().difference(&unset) {
+            self.disturbed.remove(id);
+            self.records.push(Record::Intent { id: id.0, row: None });
         }
         self.touched.append(&mut self.stalled);
     }

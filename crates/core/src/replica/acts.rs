@@ -22,6 +22,9 @@ use crate::vocabulary::{Kind, NodeId, Stamp};
 /// what a message holds.
 const CHANGE_BYTES_TARGET: usize = 1 << 20;
 
+/// How many open versions a file carries at most.
+const CARRIED_MAX: usize = 4_096;
+
 /// What acts of one batch have done so far; a large batch becomes several changes.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -188,6 +191,8 @@ impl Scribe<'_, '_> {
         carried.retain(|version| !ended(&version.body));
         carried.sort();
         carried.dedup_by(|a, b| a.body.same_bytes(&b.body));
+        // The gate admits no more; the oldest have been looked at the longest.
+        carried.drain(..carried.len().saturating_sub(CARRIED_MAX));
         let content = Value::Content(Content { body, carried });
         let stamp = self.draft.register(edited.node, Register::Content, content);
         let absorbed = match seen_body {

@@ -82,7 +82,8 @@ pub struct Merged {
 pub struct Replica {
     document: Document,
     tree: Tree,
-    members: std::collections::BTreeMap<MasterId, Member>,
+    members: BTreeMap<MasterId, Member>,
+    unix_ms: i64,
 }
 
 impl Replica {
@@ -91,7 +92,7 @@ impl Replica {
     pub fn new(writer: WriterId) -> Self {
         let mut document = Document::new();
         document.set_writer(writer);
-        Self { document, tree: Tree::new(), members: Default::default() }
+        Self { document, tree: Tree::new(), members: BTreeMap::new(), unix_ms: 0 }
     }
 
     /// Opens a replica on a snapshot, and the changes that were logged after it, in order.
@@ -119,13 +120,18 @@ impl Replica {
         let _ = tree.absorb(received.updates, document.past());
         document.set_writer(writer);
         let members = document.members();
-        Ok(Self { document, tree, members })
+        Ok(Self { document, tree, members, unix_ms: 0 })
     }
 
     /// The replica without its log and without the changes that wait: what [`Self::open`] takes.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         self.document.save()
+    }
+
+    /// Sets the wall clock's time that changes carry from now on: shown to people, and no more.
+    pub fn set_time(&mut self, unix_ms: i64) {
+        self.unix_ms = unix_ms;
     }
 
     /// Performs acts of this master's user. Answers what each act wrote, in the order of the acts.
@@ -135,6 +141,7 @@ impl Replica {
         let mut updates = Vec::new();
         while progress.performed.len() < acts.acts.len() {
             let mut draft = self.document.begin();
+            draft.set_time(self.unix_ms);
             acts::perform(&self.tree, &mut draft, acts, &mut progress);
             let committed = draft.commit();
             self.note(committed, &mut local, &mut updates);
@@ -146,6 +153,7 @@ impl Replica {
     /// Settles the conflicts at a path.
     pub fn resolve(&mut self, path: &TreePath, choice: &Choice) -> Result<Local, ResolveError> {
         let mut draft = self.document.begin();
+        draft.set_time(self.unix_ms);
         resolve::resolve(&self.tree, &mut draft, path, choice)?;
         let committed = draft.commit();
         Ok(self.finish(committed))
@@ -157,6 +165,7 @@ impl Replica {
             return Local::default();
         }
         let mut draft = self.document.begin();
+        draft.set_time(self.unix_ms);
         draft.member(member);
         let committed = draft.commit();
         self.finish(committed)

@@ -38,6 +38,19 @@ impl Disk {
     }
 }
 
+/// What a crash may have left.
+impl Disk {
+    /// The numbers under which something is parked.
+    #[must_use]
+    pub fn parked(&self) -> BTreeSet<u64> {
+        let Ok(entries) = rustix::fs::Dir::read_from(self.root.parking()) else {
+            return BTreeSet::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok());
+        names.collect()
+    }
+}
+
 impl Versions {
     /// The hashes of all versions whose hash is known.
     #[must_use]

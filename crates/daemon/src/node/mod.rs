@@ -329,7 +329,7 @@ fn forward(
         let runtime = tokio::runtime::Handle::current();
         loop {
             let dirty = runtime.block_on(hints.next());
-            let hints = dirty.into_iter().map(hint).collect();
+            let hints = settled(dirty);
             if hint_jobs.send(Job::Input(Input::Hints(hints))).is_err() {
                 return;
             }
@@ -352,6 +352,23 @@ fn forward(
             }
         }
     });
+}
+
+/// Of what was gathered of one path, that it is complete says more than that it changed: what changes
+/// again is hinted at again.
+fn settled(dirty: Vec<Dirty>) -> Vec<Hint> {
+    let written: BTreeSet<TreePath> = dirty
+        .iter()
+        .filter_map(|dirty| match dirty {
+            Dirty::Written(path) => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
+    dirty
+        .into_iter()
+        .filter(|dirty| !matches!(dirty, Dirty::Name(path) if written.contains(path)))
+        .map(hint)
+        .collect()
 }
 
 fn hint(dirty: Dirty) -> Hint {
@@ -396,6 +413,7 @@ fn open_engine(
         log: state.changes_since(position)?,
         base: state.load_base()?,
         intents: state.intents()?,
+        parked: disk.parked(),
         // What was staged is verified again by being asked for.
         staged: BTreeSet::new(),
         retained: disk.versions().hashes(),
