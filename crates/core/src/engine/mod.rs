@@ -410,7 +410,7 @@ impl Engine {
     fn take_turns(&mut self, now: u64) {
         while matches!(self.turn, Turn::Idle) {
             let due = self.agenda.timeout().is_some_and(|at| at <= now);
-            if due && !(self.looked_last && !self.touched.is_empty()) {
+            if due && (!self.looked_last || self.touched.is_empty()) {
                 self.looked_last = true;
                 self.start_survey(now);
             } else if !self.touched.is_empty() {

@@ -26,6 +26,8 @@ pub use register::{
 pub use resolve::ResolveError;
 pub use tree::{Contents, Entries, Tree};
 
+use std::collections::BTreeMap;
+
 use document::{Altered, Committed, Damaged, Document};
 
 use crate::values::{Acts, ChangeId, Choice, Conflict, Member, Performed, SignedChange, TreeDelta};
