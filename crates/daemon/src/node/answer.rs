@@ -198,7 +198,7 @@ impl Driver {
         let failed = |message: String| Refusal::new(RefusalKind::Failed, message);
         let addresses = self.advertised();
         let expires_unix = (unix_ms() / 1000).unsigned_abs().saturating_add(expires_s);
-        let (seed, me) = (self.facts.seed.clone(), self.facts.key.master());
+        let (seed, me) = (self.facts.seed, self.facts.key.master());
         let (ticket, invitation) = Invitations::issue(seed, me, addresses, expires_unix)
             .map_err(|error| failed(error.to_string()))?;
         self.record_invitation(&invitation).map_err(|error| failed(error.to_string()))?;

@@ -14,7 +14,7 @@ use crate::net::{ContentSink, ContentSource, FinishError, OpenContent, PartialCo
 /// How long to wait for the driver to say where a content is.
 const LOCATE_PATIENCE: Duration = Duration::from_secs(10);
 /// What is written of a hole at once, where a hole can't be left.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Contents of this master: in the tree, in the staging area, among the versions.
 pub(super) struct Contents {

@@ -134,8 +134,9 @@ impl NodeHandle {
     pub async fn set_isolated(&self, isolated: bool) {
         let (done, finished) = oneshot::channel();
         let jobs = self.jobs.clone();
-        let sent = tokio::task::spawn_blocking(move || jobs.send(Job::Isolate(isolated, done)));
-        if sent.await.is_ok_and(|sent| sent.is_ok()) {
+        let sent =
+            tokio::task::spawn_blocking(move || jobs.send(Job::Isolate(isolated, done)).is_ok());
+        if sent.await.unwrap_or(false) {
             let _ = finished.await;
         }
     }
@@ -245,7 +246,7 @@ impl NodeBuilder {
         discovery = self.discovery.unwrap_or(discovery);
         let net_config = |listen: Vec<Multiaddr>| NetConfig {
             key: key.clone(),
-            seed: seed.clone(),
+            seed,
             listen,
             discovery,
             members: members.clone(),
@@ -281,12 +282,12 @@ impl NodeBuilder {
             events: events.clone(),
             facts: Facts {
                 key,
-                seed: seed.clone(),
-                store_name: store_name,
+                seed,
+                store_name,
                 name: master_name,
                 root: root.path().to_owned(),
                 advertise: config.advertise.iter().map(ToString::to_string).collect(),
-                introduction: introduction,
+                introduction,
                 verifier: verify::Verifier { root, jobs: jobs.clone(), running: false },
                 rescan_interval: config.rescan_interval,
             },
