@@ -38,13 +38,22 @@ impl Events {
             .spawn()
             .expect("the binary can be started");
         let mut events = Self { child, lines, skip: 0 };
+        let name = "are you listening?";
+        let mentions = |events: &Self| {
+            let heard = events.heard_of("local_change");
+            heard.iter().filter(|event| event["paths"].to_string().contains(name)).count()
+        };
         let mut number = 0;
         wait_until("events are heard", Duration::from_secs(20), || {
             number += 1;
-            let probe = master.path("are you listening?");
-            write(&probe, number.to_string());
-            fs::remove_file(probe).expect("it was just written");
-            if events.heard().is_empty() { Err("none yet".to_owned()) } else { Ok(()) }
+            write(&master.path(name), number.to_string());
+            if mentions(&events) == 0 { Err("none yet".to_owned()) } else { Ok(()) }
+        });
+        let _ = master.pleach(["wait", ".", "--timeout", "60"]).ok();
+        let before = mentions(&events);
+        fs::remove_file(master.path(name)).expect("it was just written");
+        wait_until("its removal is heard", Duration::from_secs(20), || {
+            if mentions(&events) > before { Ok(()) } else { Err("not yet".to_owned()) }
         });
         events.forget();
         events

@@ -65,7 +65,9 @@ pub fn shell(directory: &Path, line: &str) -> Ran {
         .current_dir(directory)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null")
-        .env("GIT_TERMINAL_PROMPT", "0"));
+        .env("GIT_TERMINAL_PROMPT", "0")
+        // Looking must not write: `git status` would refresh the index, on two masters at once.
+        .env("GIT_OPTIONAL_LOCKS", "0"));
     assert!(ran.code == 0, "in {}: {line}\n{ran}", directory.display());
     ran
 }
