@@ -486,13 +486,8 @@ impl Survey {
             None => drop(self.listed.insert(directory)),
             Some(names) => self.named.entry(directory).or_default().extend(names),
         }
+        self.note_own_state(base, directory, fingerprint);
         if let Dir::Known(id) = directory {
-            if id == BaseId::ROOT {
-                self.root = Some(fingerprint);
-            } else if base.entry(id).is_some_and(|entry| entry.fingerprint != fingerprint) {
-                // What changed of the directory itself, its place tells.
-                self.want_place_of(base, id);
-            }
             self.gone.extend(gone.iter().filter_map(|name| base.child(id, name)));
         }
         for entry in found {
@@ -502,6 +497,31 @@ impl Survey {
             for below in directories_in(base, directory) {
                 self.want_subtree(base, below);
             }
+        }
+    }
+
+    /// What changed of the directory itself, its place tells; but if that was looked at before the
+    /// directory, and something came or went in between, no event may ever tell again.
+    fn note_own_state(&mut self, base: &Base, directory: Dir, fingerprint: Fingerprint) {
+        let sighted = match directory {
+            Dir::New(at) => Some(at),
+            Dir::ROOT => {
+                self.root = Some(fingerprint);
+                None
+            }
+            Dir::Known(id) => match base.entry(id) {
+                Some(entry) if entry.fingerprint != fingerprint => {
+                    self.want_place_of(base, id);
+                    let place = (Dir::Known(entry.parent), entry.name.clone());
+                    self.moved.get(&id).or_else(|| self.places.get(&place)).copied()
+                }
+                _ => None,
+            },
+        };
+        if let Some(at) = sighted
+            && self.sightings[at].fingerprint.same_object(&fingerprint)
+        {
+            self.sightings[at].fingerprint = fingerprint;
         }
     }
 
