@@ -167,7 +167,7 @@ impl Scribe<'_, '_> {
     }
 
     /// A new content for the node that stands (R7, R9).
-    fn rewrite(&mut self, entry: &SeenNodes, body: Body, inherits: &[NodeId]) -> Performed {
+    fn rewrite(&mut self, entry: &SeenNodes, body: Body, inherits: &[SeenNodes]) -> Performed {
         let edited = &entry[0];
         let seen_stamp = edited.contents.iter().max().copied();
         let current = self.tree.content_values(edited.node);
@@ -182,8 +182,8 @@ impl Scribe<'_, '_> {
                 carried.push(Carried { stamp: *stamp, body: content.body.clone() });
             }
         }
-        for &source in inherits {
-            carried.extend(self.versions_at(source));
+        for source in inherits {
+            carried.extend(self.open_versions_at(source));
         }
         let ended = |other: &Body| {
             other.same_bytes(&body) || seen_body.as_ref().is_some_and(|seen| seen.same_bytes(other))
@@ -202,12 +202,16 @@ impl Scribe<'_, '_> {
         Performed { written: SmallVec::from_elem((edited.node, stamp), 1), absorbed }
     }
 
-    /// All that was open at the entry of `node` beside what stood: hidden nodes and their versions.
-    fn versions_at(&self, node: NodeId) -> Vec<Carried> {
+    /// All that is open at an entry beside what its observer saw stand there: hidden nodes, their
+    /// versions, and contents that the observer had not seen.
+    fn open_versions_at(&self, entry: &SeenNodes) -> Vec<Carried> {
+        let stood = entry[0].contents.iter().max().map(|&stamp| (entry[0].node, stamp));
         let mut versions = Vec::new();
-        for member in self.tree.members_of_entry(node) {
+        for member in entry.iter().flat_map(|seen| self.tree.members_of_entry(seen.node)) {
             for (stamp, content) in self.tree.content_values(member) {
-                versions.push(Carried { stamp, body: content.body });
+                if Some((member, stamp)) != stood {
+                    versions.push(Carried { stamp, body: content.body });
+                }
                 versions.extend(content.carried);
             }
         }

@@ -13,7 +13,7 @@ use super::settle::{Origin, Step};
 use super::survey::{Dir, Reading, Sighting, Survey};
 use crate::values::{
     Act, Acts, Base, BaseEntry, BaseId, Body, DirectoryIndex, DirectoryRef, EntryView, FileContent,
-    NewNode, SeenDirectory, TreeView,
+    NewNode, SeenDirectory, SeenNodes, TreeView,
 };
 use crate::vocabulary::{Attributes, Kind, Mode, Name, NodeId, Xattrs};
 
@@ -201,10 +201,10 @@ impl<T: TreeView> Writer<'_, T> {
         }
         let directory = self.directory_of(id);
         let seen = entry.nodes.clone();
-        let inherited: SmallVec<[NodeId; 1]> = inherits
+        let inherited: SmallVec<[SeenNodes; 1]> = inherits
             .iter()
             .filter_map(|&id| self.base.entry(id))
-            .flat_map(|entry| entry.nodes.iter().map(|seen| seen.node))
+            .map(|entry| entry.nodes.clone())
             .collect();
         let act = match &body {
             Body::File(content) if !body.same_bytes(&entry.body) || !inherited.is_empty() => {

@@ -73,7 +73,7 @@ fn renaming_over_a_file_edits_it_and_removes_the_other() {
     let [Act::Edit { entry, inherits, .. }, Act::Remove { entry: removed, .. }] = &acts[..] else {
         panic!("{acts:?}");
     };
-    assert_eq!((entry[0].node, &inherits[..], removed[0].node), (a, &[b][..], b));
+    assert_eq!((entry[0].node, inherits[0][0].node, removed[0].node), (a, b, b));
 }
 
 #[test]

@@ -82,9 +82,9 @@ pub enum Act {
         entry: SeenNodes,
         /// What it holds now.
         content: FileContent,
-        /// The entries that were renamed over this one: their open versions are carried along.
-        /// Each has a `Remove` of its own later in the batch.
-        inherits: SmallVec<[NodeId; 1]>,
+        /// The entries that were renamed over this one, as they were seen: what was open there beside
+        /// what stood is carried along. Each has a `Remove` of its own later in the batch.
+        inherits: SmallVec<[SeenNodes; 1]>,
     },
     /// Pointed a symbolic link elsewhere.
     Relink {
