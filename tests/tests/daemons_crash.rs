@@ -128,7 +128,8 @@ fn killed_daemons_come_back_and_nothing_is_lost() {
     cluster.await_connected();
     cluster.settle_as("what both users did is on both", |tree| {
         for (worker, master) in workers.iter().zip(&cluster.masters) {
-            compare(worker, master.name(), tree)?;
+            compare(worker, master.name(), tree)
+                .map_err(|wrong| format!("{wrong}\n{:#?}", master.conflicts()))?;
         }
         Ok(())
     });
@@ -151,7 +152,10 @@ fn compare(worker: &Worker, name: &str, tree: &Tree) -> Result<(), String> {
         match files.get(path) {
             None => return Err(format!("{name}: {path} is lost")),
             Some(content) if *content != Some(blake3::hash(bytes)) => {
-                return Err(format!("{name}: {path} is not what was written last"));
+                let (hash, size) = (blake3::hash(bytes), bytes.len());
+                return Err(format!(
+                    "{name}: {path} is {content:?}, not what was written last, {hash} of {size} B"
+                ));
             }
             Some(_) => {}
         }
