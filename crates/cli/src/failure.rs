@@ -56,6 +56,11 @@ impl Failure {
         Self { next: Some(next.to_string()), ..self }
     }
 
+    /// Whoever reads what we print has gone: there is nothing to do any more, and nobody to tell.
+    pub(crate) fn nobody_reads() -> Self {
+        Self { code: Code::Done, message: String::new(), next: None }
+    }
+
     /// No daemon runs on the store in `root`.
     pub(crate) fn no_daemon(root: &std::path::Path) -> Self {
         Self::new(format!("no daemon runs on {}", root.display()))
@@ -64,6 +69,9 @@ impl Failure {
 
     /// As it is printed.
     pub(crate) fn shown(&self, style: Style) -> String {
+        if self.code == Code::Done {
+            return String::new();
+        }
         let mut text = format!("{} {}\n", style.alarm("error:"), self.message);
         if let Some(next) = &self.next {
             let _ = writeln!(text, "{} {next}", style.dim("next: "));

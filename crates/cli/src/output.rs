@@ -52,11 +52,12 @@ impl Output {
         }
     }
 
-    /// Prints `text` as it is, and at once. Whoever reads may have gone (`| head`): that is no failure.
+    /// Prints `text` as it is, and at once. Whoever reads may have gone (`| head`): then the
+    /// command ends, and that is no failure.
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::nobody_reads()),
             Err(e) => Err(Failure::new(format!("cannot write to standard output: {e}"))),
             Ok(()) => Ok(()),
         }

@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -40,16 +40,17 @@ fn demo_keeps_its_masters_when_told_to() {
     assert_eq!((status.code, status.json()["tree"]["files"].as_u64()), (1, Some(302)));
 }
 
-/// Two directories with a master each; the first is running and holds `site/index.html`.
-fn two_masters(top: &Path) -> (PathBuf, Daemon, PathBuf) {
-    let (a, b) = (top.join("a"), top.join("b"));
+/// Two directories, in `one` and `other`, with a master each; the first is running and holds
+/// `site/index.html`.
+fn two_masters(one: &Path, other: &Path) -> (PathBuf, Daemon, PathBuf) {
+    let (a, b) = (one.join("a"), other.join("b"));
     fs::create_dir_all(a.join("site")).unwrap();
     fs::create_dir(&b).unwrap();
     fs::write(a.join("site/index.html"), "hello\n").unwrap();
-    assert_eq!(pleach(top, &["init", "a", "--name", "web1"]).code, 0);
+    assert_eq!(pleach(one, &["init", "a", "--name", "web1"]).code, 0);
     let daemon = Daemon::start(&a);
     let ticket = pleach(&a, &["invite"]);
-    let joined = pleach(top, &["join", "b", ticket.out.trim(), "--name", "web2", "--json"]);
+    let joined = pleach(other, &["join", "b", ticket.out.trim(), "--name", "web2", "--json"]);
     assert_eq!(joined.code, 0, "{}", joined.err);
     // The store is called as its first master's directory.
     assert_eq!((&joined.json()["store"], &joined.json()["master"]), (&"a".into(), &"web2".into()));
@@ -65,7 +66,7 @@ fn connected(root: &Path) -> usize {
 #[test]
 fn second_master_joins_gets_everything_and_stops_at_a_signal() {
     let (_dir, top) = scratch();
-    let (a, first, b) = two_masters(&top);
+    let (a, first, b) = two_masters(&top, &top);
     // Before its first start it knows already who else there is.
     let status = pleach(&b, &["status", "--json"]).json();
     assert_eq!(status["masters"].as_array().unwrap().len(), 2, "{status}");
@@ -111,7 +112,7 @@ fn second_master_joins_gets_everything_and_stops_at_a_signal() {
 #[test]
 fn conflict_is_listed_shown_and_settled() {
     let (_dir, top) = scratch();
-    let (a, first, b) = two_masters(&top);
+    let (a, first, b) = two_masters(&top, &top);
     let second = Daemon::start(&b);
     until("they are connected", || connected(&a) == 1);
     assert_eq!(pleach(&a, &["wait"]).code, 0);
@@ -145,7 +146,7 @@ fn conflict_is_listed_shown_and_settled() {
 #[test]
 fn removed_master_is_cut_off() {
     let (_dir, top) = scratch();
-    let (a, _first, b) = two_masters(&top);
+    let (a, _first, b) = two_masters(&top, &top);
     let second = Daemon::start(&b);
     until("they are connected", || connected(&a) == 1);
     assert_eq!(pleach(&a, &["masters", "remove", "web9"]).code, 1);
@@ -158,4 +159,73 @@ fn removed_master_is_cut_off() {
     let listed = pleach(&a, &["masters"]);
     assert!(listed.out.contains("removed"), "{}", listed.out);
     until("it is told", || second.log().contains("refused who=web1"));
+}
+
+/// An ext4 image, mounted; none where that can't be had.
+struct Mounted {
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl Mounted {
+    fn make(top: &Path) -> Option<Self> {
+        let mounted = Self { image: top.join("image"), at: top.join("mounted") };
+        fs::create_dir(&mounted.at).unwrap();
+        fs::File::create(&mounted.image).unwrap().set_len(32 << 20).unwrap();
+        let image = mounted.image.to_str().unwrap();
+        if ran("mkfs.ext4", &["-q", "-F", image]) && mounted.mount() {
+            return Some(mounted);
+        }
+        println!("skipped: no file system can be made and mounted here");
+        None
+    }
+
+    fn mount(&self) -> bool {
+        ran("mount", &["-o", "loop", self.image.to_str().unwrap(), self.at.to_str().unwrap()])
+    }
+
+    fn unmount(&self) -> bool {
+        ran("umount", &[self.at.to_str().unwrap()])
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}
+
+fn ran(program: &str, arguments: &[&str]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn bytes_that_rot_on_the_disk_are_found_and_healed() {
+    let (_dir, top) = scratch();
+    let Some(disk) = Mounted::make(&top) else { return };
+    let (a, first, b) = two_masters(&disk.at, &top);
+    fs::write(a.join("site/rotting"), "SOUND BYTES ON A DISK").unwrap();
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    assert_eq!(first.stop(Signal::TERM), 0);
+    assert!(disk.unmount());
+    let mut bytes = fs::read(&disk.image).unwrap();
+    let at = bytes.windows(21).position(|window| window == b"SOUND BYTES ON A DISK").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&disk.image, bytes).unwrap();
+    assert!(disk.mount());
+    assert_eq!(fs::read(a.join("site/rotting")).unwrap(), b"ROUND BYTES ON A DISK");
+
+    let first = Daemon::start(&a);
+    until("they are connected", || connected(&a) == 1);
+    let verified = pleach(&a, &["verify"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+    assert!(verified.out.contains("1 file was damaged, 1 healed:\n  site/rotting: healed"));
+    assert_eq!(fs::read(a.join("site/rotting")).unwrap(), b"SOUND BYTES ON A DISK");
+    assert_eq!(fs::read(b.join("site/rotting")).unwrap(), b"SOUND BYTES ON A DISK");
+    let again = pleach(&a, &["verify", "--json"]).json();
+    assert_eq!((&again["files"], &again["damaged"]), (&2.into(), &serde_json::json!([])));
+    drop((first, second));
 }

@@ -29,8 +29,8 @@ pub(super) fn run(store: &Store, output: &Output) -> Result<Code, Failure> {
     if all_healed {
         return Ok(Code::Done);
     }
-    Err(Failure::new("some files are damaged and could not be healed")
-        .next("connect a master that has them sound and repeat, or restore them from a backup"))
+    Err(Failure::new("some files are damaged and were not healed")
+        .next("connect a master that has them sound (`pleach status` shows who is), or restore them from a backup"))
 }
 
 /// A progress bar on standard error that follows the events of `work`, until it is cleared.

@@ -152,6 +152,7 @@ impl Driver {
             }
             self.perform_outputs();
             self.answer_waiters();
+            self.answer_verification();
         }
     }
 
@@ -180,7 +181,12 @@ impl Driver {
             self.input(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
             self.perform_outputs();
         }
-        let due = [self.engine.poll_timeout(), self.waiters.timeout(), Some(self.rescan_at_ms)];
+        let due = [
+            self.engine.poll_timeout(),
+            self.waiters.timeout(),
+            self.verification_timeout(),
+            Some(self.rescan_at_ms),
+        ];
         let at = due.into_iter().flatten().min().unwrap_or(now);
         self.jobs.recv_timeout(Duration::from_millis(at.saturating_sub(now)))
     }

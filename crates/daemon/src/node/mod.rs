@@ -288,7 +288,12 @@ impl NodeBuilder {
                 root: root.path().to_owned(),
                 advertise: config.advertise.iter().map(ToString::to_string).collect(),
                 introduction,
-                verifier: verify::Verifier { root, jobs: jobs.clone(), running: false },
+                verifier: verify::Verifier {
+                    root,
+                    jobs: jobs.clone(),
+                    running: false,
+                    healing: None,
+                },
                 rescan_interval: config.rescan_interval,
             },
             waiters: answer::Waiters::default(),

@@ -20,6 +20,14 @@ use crate::disk::{self, Root};
 /// How often it is told how far a verification has come.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a verification waits for what it found rotten to be healed.
+const HEALING_MS_MAX: u64 = 60_000;
+
+const HEALED: &str = "its bytes had changed while its size and times had not; the right ones came from \
+                      another master, the odd ones are kept in .pleach/versions";
+const UNHEALED: &str = "its bytes changed while its size and times did not, and no connected master gave \
+                        the right ones; they are fetched as soon as one has them";
+
 type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
 /// What is needed to read the tree again.
@@ -27,6 +35,16 @@ pub(super) struct Verifier {
     pub(super) root: Root,
     pub(super) jobs: SyncSender<Job>,
     pub(super) running: bool,
+    pub(super) healing: Option<Healing>,
+}
+
+/// A verification whose damage is being healed: reported once it is, or could not be in time.
+pub(super) struct Healing {
+    reply: Answer,
+    report: VerifyReport,
+    /// Which of the damaged are to have which content.
+    wanted: Vec<(usize, TreePath, ContentHash)>,
+    deadline_ms: u64,
 }
 
 /// What a verification found.
@@ -34,9 +52,15 @@ pub(super) struct Verification {
     files: u64,
     bytes: u64,
     elapsed_ms: u64,
-    rotten: Vec<(TreePath, ContentHash)>,
+    rotten: Vec<Rotten>,
     unreadable: Vec<(TreePath, String)>,
     reply: Answer,
+}
+
+struct Rotten {
+    path: TreePath,
+    expected: ContentHash,
+    actual: ContentHash,
 }
 
 struct Expected {
@@ -79,34 +103,61 @@ impl Driver {
         });
     }
 
-    /// Reports what was found, and has what is rotten fetched again.
+    /// Has what is rotten fetched again, and reports once that is done.
     pub(super) fn verified(&mut self, found: Verification) {
-        self.facts.verifier.running = false;
-        let mut damaged = Vec::new();
-        let others = self.engine.peers().next().is_some();
-        for (path, actual) in found.rotten {
-            self.input(Input::Rotten(path.clone(), actual));
-            let reason = if others {
-                "its bytes changed while its size and times did not; they are kept in the versions \
-                 and the content is being fetched from another master"
-            } else {
-                "its bytes changed while its size and times did not; no other master is connected \
-                 to fetch the content from: it will be when one is"
-            };
-            damaged.push(Damage { path: PathText(path), healed: others, reason: reason.into() });
-        }
+        let mut report =
+            VerifyReport { files: found.files, bytes: found.bytes, ..VerifyReport::default() };
+        report.elapsed_ms = found.elapsed_ms;
         for (path, reason) in found.unreadable {
-            damaged.push(Damage { path: PathText(path), healed: false, reason });
+            report.damaged.push(Damage { path: PathText(path), healed: false, reason });
         }
-        let report = VerifyReport {
-            files: found.files,
-            bytes: found.bytes,
-            healed: damaged.iter().filter(|damage| damage.healed).count() as u64,
-            damaged,
-            elapsed_ms: found.elapsed_ms,
+        let mut wanted = Vec::new();
+        for Rotten { path, expected, actual } in found.rotten {
+            tracing::warn!(%path, "its bytes changed while its size and times did not");
+            self.input(Input::Rotten(path.clone(), actual));
+            wanted.push((report.damaged.len(), path.clone(), expected));
+            let reason = UNHEALED.to_owned();
+            report.damaged.push(Damage { path: PathText(path), healed: false, reason });
+        }
+        // With nobody to ask it stays as it is for now.
+        let patience = if self.engine.peers().next().is_some() { HEALING_MS_MAX } else { 0 };
+        let deadline_ms = self.clock.elapsed_ms() + patience;
+        let reply = found.reply;
+        self.facts.verifier.healing = Some(Healing { reply, report, wanted, deadline_ms });
+        self.answer_verification();
+    }
+
+    /// When the verification is answered at the latest.
+    pub(super) fn verification_timeout(&self) -> Option<u64> {
+        self.facts.verifier.healing.as_ref().map(|healing| healing.deadline_ms)
+    }
+
+    /// Answers the verification if all is healed, or its time is over.
+    pub(super) fn answer_verification(&mut self) {
+        let Some(mut healing) = self.facts.verifier.healing.take() else { return };
+        let base = self.engine.base();
+        let holds = |path: &TreePath, hash: ContentHash| {
+            let entry = base.find(path).and_then(|id| base.entry(id));
+            entry.is_some_and(
+                |entry| matches!(&entry.body, Body::File(content) if content.hash == hash),
+            )
         };
+        for (index, path, hash) in &healing.wanted {
+            let damage = &mut healing.report.damaged[*index];
+            if !damage.healed && holds(path, *hash) {
+                damage.healed = true;
+                damage.reason = HEALED.to_owned();
+                healing.report.healed += 1;
+            }
+        }
+        let open = healing.report.healed < healing.wanted.len() as u64;
+        if open && self.clock.elapsed_ms() < healing.deadline_ms && !healing.reply.is_closed() {
+            self.facts.verifier.healing = Some(healing);
+            return;
+        }
+        self.facts.verifier.running = false;
         // The client may have gone.
-        let _ = found.reply.send(Ok(Reply::Verify(report)));
+        let _ = healing.reply.send(Ok(Reply::Verify(healing.report)));
     }
 }
 
@@ -143,7 +194,8 @@ fn read_all(
                 match reader.hash() {
                     Ok(actual) if actual == file.hash => {}
                     Ok(actual) if reader.is_unchanged().unwrap_or(false) => {
-                        found.rotten.push((file.path.clone(), actual));
+                        let (path, expected) = (file.path.clone(), file.hash);
+                        found.rotten.push(Rotten { path, expected, actual });
                     }
                     Ok(_) => {}
                     Err(error) => found.unreadable.push((file.path.clone(), error.to_string())),
