@@ -60,10 +60,21 @@ fn wrong_input_is_told_with_path_and_next_step_and_exit_code_2() {
 fn wrong_setting_is_told_with_its_line_and_exit_code_2() {
     let (_dir, top) = scratch();
     assert_eq!(pleach(&top, &["init", "."]).code, 0);
-    std::fs::write(top.join(".pleach/config.toml"), "mdns = true\nlisen = []\n").unwrap();
-    let ran = pleach(&top, &["daemon", "."]);
-    assert_eq!(ran.code, 2, "{}", ran.err);
-    assert!(ran.err.contains("config.toml, line 2: unknown key `lisen`"), "{}", ran.err);
+    for (settings, said) in [
+        ("mdns = true\nlisen = []\n", "line 2: unknown key `lisen`, allowed are `listen`, "),
+        ("mdns = \"yes\"\n", "line 1: wrong value for `mdns`"),
+        ("mdns = true\nmdns = false\n", "line 2: `mdns` is there twice"),
+        ("\nlisten = [\"0.0.0.0:4747\"]\n", "line 2: wrong value for `listen`: no multiaddress"),
+        ("rescan_interval = \"2s\"\n", "line 1: wrong value for `rescan_interval`: allowed is at"),
+        ("mdns\n", "line 1: "),
+    ] {
+        std::fs::write(top.join(".pleach/config.toml"), settings).unwrap();
+        for act in ["daemon", "up"] {
+            let ran = pleach(&top, &[act, "."]);
+            assert_eq!(ran.code, 2, "{}", ran.err);
+            assert!(ran.err.contains(&format!(".pleach/config.toml, {said}")), "{}", ran.err);
+        }
+    }
 }
 
 #[test]

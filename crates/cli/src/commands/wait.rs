@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pleach_daemon::control::{Client, Reply, Request};
 
 use crate::arguments::Wait;
@@ -37,13 +37,14 @@ const SHOWN_EVERY: Duration = Duration::from_millis(250);
 fn follow(root: &Path) -> Option<ProgressBar> {
     let mut client = Client::connect(root).ok()?;
     let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    spinner.set_style(ProgressStyle::default_spinner());
     let drawn = spinner.clone();
     // Ends with the process at the latest: a wait is all that it does.
     thread::spawn(move || {
         while !drawn.is_finished()
             && let Ok(Reply::Status(status)) = client.call(Request::Status)
         {
-            drawn.set_message(render::work(&status.work));
+            drawn.set_message(render::waiting(&status));
             drawn.tick();
             thread::sleep(SHOWN_EVERY);
         }

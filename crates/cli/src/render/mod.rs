@@ -9,12 +9,15 @@ mod verify;
 
 pub(crate) use conflicts::{conflict, conflicts};
 pub(crate) use masters::{Ids, masters};
-pub(crate) use status::{status, wait, work};
+pub(crate) use status::{status, wait, waiting};
 pub(crate) use style::Style;
 
 pub(crate) use verify::verify;
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+
+/// In fewer columns a table is not wrapped: it would be a letter to a line.
+const WRAPPED_WIDTH_MIN: u16 = 60;
 
 /// A table without lines: columns under bold heads. On a terminal it wraps to the width.
 fn table(style: Style, heads: &[&str]) -> Table {
@@ -22,7 +25,13 @@ fn table(style: Style, heads: &[&str]) -> Table {
     table.load_style(presets::NOTHING);
     match style {
         Style::Colours => {
-            table.set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
+            // A terminal that does not know its width says 0.
+            let wraps = table.width().is_some_and(|width| width >= WRAPPED_WIDTH_MIN);
+            table.set_content_arrangement(match wraps {
+                true => ContentArrangement::Dynamic,
+                false => ContentArrangement::Disabled,
+            });
+            table.enforce_styling();
         }
         Style::Plain => {
             table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();

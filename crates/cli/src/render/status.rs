@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use pleach_daemon::config::show_duration;
-use pleach_daemon::control::{StatusReport, WaitReport, Work};
+use pleach_daemon::control::{ProblemReport, StatusReport, WaitReport, Work};
 
 use super::units::{count, size};
 use super::{Ids, Style, masters};
@@ -42,7 +42,8 @@ pub(crate) fn status(report: &StatusReport, style: Style, now_ms: i64) -> String
     let _ =
         writeln!(text, "{}", style.dim(format!("pleach {}, {running}{listening}", report.version)));
     if let Some(reason) = &report.frozen {
-        let _ = writeln!(text, "\n{} {reason}", style.alarm("FROZEN:"));
+        let frozen = style.alarm("FROZEN:");
+        let _ = writeln!(text, "\n{frozen} {reason}: nothing is read or written until it is back");
     }
     let _ = write!(text, "\n{}\n", masters(&report.masters, Ids::Hidden, style, now_ms));
     let _ = writeln!(text, "{}", conflicts_line(report.conflicts, style));
@@ -62,8 +63,19 @@ fn conflicts_line(conflicts: u64, style: Style) -> String {
     }
 }
 
-/// What is being done.
-pub(crate) fn work(work: &Work) -> String {
+/// Who is behind, or else what is being done here: a line while a wait goes on.
+pub(crate) fn waiting(report: &StatusReport) -> String {
+    let behind = report.masters.iter().filter(|master| master.connected && !master.this);
+    let lacking: Vec<_> = behind
+        .filter_map(|master| {
+            let changes = master.behind_changes.filter(|changes| *changes > 0)?;
+            Some(format!("{} lacks {}", master.name, count(changes, "change", "changes")))
+        })
+        .collect();
+    if lacking.is_empty() { work(&report.work) } else { lacking.join(", ") }
+}
+
+fn work(work: &Work) -> String {
     let mut parts = Vec::new();
     if work.scanning {
         parts.push("looking through the directory".to_owned());
@@ -84,15 +96,18 @@ pub(crate) fn work(work: &Work) -> String {
 
 fn problems(report: &StatusReport, style: Style) -> String {
     let mut text = String::new();
-    if report.problems.is_empty() {
+    // Why it is frozen stands above already.
+    let frozen = |problem: &&ProblemReport| report.frozen.as_ref() == Some(&problem.reason);
+    let problems: Vec<_> = report.problems.iter().filter(|problem| !frozen(problem)).collect();
+    if problems.is_empty() {
         return text;
     }
-    let heading = count(report.problems.len() as u64, "problem", "problems");
+    let heading = count(problems.len() as u64, "problem", "problems");
     let _ = writeln!(text, "\n{}", style.warn(format!("{heading}:")));
-    for problem in report.problems.iter().take(PROBLEMS_SHOWN_MAX) {
+    for problem in problems.iter().take(PROBLEMS_SHOWN_MAX) {
         let _ = writeln!(text, "  {}: {}", problem.path, problem.reason);
     }
-    if let Some(more @ 1..) = report.problems.len().checked_sub(PROBLEMS_SHOWN_MAX) {
+    if let Some(more @ 1..) = problems.len().checked_sub(PROBLEMS_SHOWN_MAX) {
         let _ = writeln!(text, "  and {more} more: pleach status --json");
     }
     text

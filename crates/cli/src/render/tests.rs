@@ -108,7 +108,7 @@ fn status_shows_what_is_wrong() {
             fetching: Fetching { contents: 3, bytes: 5 << 20 },
         },
         problems: vec![problem; 22],
-        frozen: Some("the directory was emptied: is its file system mounted?".to_owned()),
+        frozen: Some("the root of the store is lost: /srv/www: the directory is gone".to_owned()),
         ..report()
     };
     insta::assert_snapshot!(status(&troubled, Style::Plain, NOW), @r#"
@@ -116,7 +116,7 @@ fn status_shows_what_is_wrong() {
     20,031 files, 1,204 directories, 1 link, 1.9 GiB
     pleach 0.1.0, up 2h 5m, on /ip4/10.0.0.11/tcp/4747
 
-    FROZEN: the directory was emptied: is its file system mounted?
+    FROZEN: the root of the store is lost: /srv/www: the directory is gone: nothing is read or written until it is back
 
     MASTER  STATE      BEHIND      LAST SEEN  SENT     RECEIVED  ADDRESS
     web1    this one   -           -          -        -         /ip4/10.0.0.11/tcp/4747
@@ -150,6 +150,17 @@ fn status_shows_what_is_wrong() {
       a/pri\nvate: not readable by uid 33: chmod or chown it
       and 2 more: pleach status --json
     "#);
+}
+
+#[test]
+fn wait_in_progress_names_who_lacks_what() {
+    assert_eq!(waiting(&report()), "nothing to do");
+    let masters = vec![
+        MasterReport { this: true, ..master("web1", "11") },
+        MasterReport { behind_changes: Some(1), ..master("web2", "12") },
+        MasterReport { behind_changes: Some(5), connected: false, ..master("web3", "13") },
+    ];
+    assert_eq!(waiting(&StatusReport { masters, ..report() }), "web2 lacks 1 change");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pleach_daemon::foreground::{self, ForegroundError};
+use pleach_daemon::node::StartError;
 use pleach_daemon::{Multiaddr, log, store};
 
 const USAGE: &str = "usage: pleachd DIR [--listen MULTIADDR]...
@@ -64,7 +65,10 @@ fn run(dir: &std::path::Path, listen: &[Multiaddr]) -> Result<(), (String, u8)> 
     let root =
         store::root_at(dir).map_err(|e| (e.to_string(), if e.is_usage() { 2 } else { 1 }))?;
     let run = foreground::run(&root, listen, async |_| Ok::<_, std::convert::Infallible>(()));
-    run.map_err(|e: ForegroundError<_>| (e.to_string(), 1))
+    run.map_err(|e: ForegroundError<_>| match &e {
+        ForegroundError::Start(StartError::Store(error)) if error.is_usage() => (e.to_string(), 2),
+        _ => (e.to_string(), 1),
+    })
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {

@@ -17,7 +17,7 @@ use pleach_core::vocabulary::{
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::answer::Waiters;
-use crate::control::{Call, EventBody, EventReport, MasterLabel};
+use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{ContentRequest, JoinGrant, JoinRequest, NetEvent, Network};
 use crate::state::{State, StateError};
@@ -80,6 +80,8 @@ pub(super) struct Driver {
     /// That not everything can be watched, if so.
     pub(super) watch_problem: Option<Problem>,
     pub(super) rescan_at_ms: u64,
+    /// Whether it was told that the directory has been looked through.
+    pub(super) surveyed: bool,
 }
 
 /// What does not change while the node runs.
@@ -153,6 +155,7 @@ impl Driver {
             self.perform_outputs();
             self.answer_waiters();
             self.answer_verification();
+            self.tell_first_survey();
         }
     }
 
@@ -172,6 +175,18 @@ impl Driver {
         self.update_own_addresses();
         self.input(Input::Tick);
         self.perform_outputs();
+    }
+
+    /// Says once that the directory is known, and what is in it.
+    fn tell_first_survey(&mut self) {
+        if self.surveyed || self.engine.surveys_finished() == 0 {
+            return;
+        }
+        self.surveyed = true;
+        let tree = Counts::of(self.engine.base().iter().skip(1).map(|(_, entry)| &entry.body));
+        let Counts { files, directories, bytes, .. } = tree;
+        let elapsed_ms = self.clock.elapsed_ms();
+        tracing::info!(files, directories, bytes, elapsed_ms, "looked through the directory");
     }
 
     fn next_job(&mut self) -> Result<Job, RecvTimeoutError> {

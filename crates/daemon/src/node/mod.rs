@@ -305,6 +305,7 @@ impl NodeBuilder {
             stop_requested: stop_requested.clone(),
             watch_problem: None,
             rescan_at_ms: 0,
+            surveyed: false,
         };
         let hand =
             Hand { disk, watcher, chores: chores_out, jobs: jobs.clone(), limit_told: false };
