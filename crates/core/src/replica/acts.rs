@@ -269,7 +269,8 @@ impl Scribe<'_, '_> {
 
     fn delete(&mut self, seen: &Seen, above: Vec<NodeId>, unseen: Vec<Stamp>) -> Option<Stamp> {
         self.tree.kind(seen.node)?;
-        let observed = seen.places.iter().chain(&seen.contents).copied().collect();
+        let removed = self.tree.removed_contents(seen.node);
+        let observed = seen.places.iter().chain(&seen.contents).copied().chain(removed).collect();
         let deletion = Deletion { observed, above, unseen };
         let value = Value::Deleted(Some(deletion));
         Some(self.draft.register(seen.node, Register::Deleted, value))

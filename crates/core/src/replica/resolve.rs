@@ -212,7 +212,8 @@ impl Settlement<'_, '_> {
     fn delete_all(&mut self, nodes: &[NodeId]) {
         for &node in nodes {
             let Some(seen) = self.tree.seen(node) else { continue };
-            let observed = seen.places.into_iter().chain(seen.contents).collect();
+            let removed = self.tree.removed_contents(node);
+            let observed = seen.places.into_iter().chain(seen.contents).chain(removed).collect();
             let above = self.tree.above(node);
             let deletion = Deletion { observed, above, unseen: Vec::new() };
             self.draft.register(node, Register::Deleted, Value::Deleted(Some(deletion)));

@@ -402,7 +402,8 @@ impl Acting<'_> {
 
     fn delete(&self, draft: &mut Draft, node: NodeId) {
         let seen = self.tree.seen(node).unwrap();
-        let observed = seen.places.into_iter().chain(seen.contents).collect();
+        let removed = self.tree.removed_contents(node);
+        let observed = seen.places.into_iter().chain(seen.contents).chain(removed).collect();
         let (above, unseen) = (self.tree.above(node), self.unseen.clone());
         let deletion = Deletion { observed, above, unseen };
         draft.put(node, Register::Deleted, Value::Deleted(Some(deletion)));

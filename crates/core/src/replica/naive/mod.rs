@@ -205,16 +205,39 @@ impl Naive {
         above
     }
 
-    fn content_values(&self, node: NodeId) -> Vec<(Stamp, &Content)> {
-        let ops = self.register(node, Register::Content).iter();
-        ops.map(|op| match &op.value {
-            Value::Content(content) => (op.stamp, content),
+    /// R3. What a delete has seen of a node that lives on is removed.
+    fn content_values(&self, node: NodeId) -> Vec<(Stamp, Content)> {
+        let removed = self.removed(node);
+        let all = self.register(node, Register::Content).iter().map(|op| match &op.value {
+            Value::Content(content) => (op.stamp, content.clone()),
             other => panic!("{other:?} is no content"),
-        })
-        .collect()
+        });
+        let all: Vec<_> = all
+            .map(|(stamp, mut content)| {
+                content.carried.retain(|carried| !removed.contains(&carried.stamp));
+                (stamp, content)
+            })
+            .collect();
+        let left: Vec<_> =
+            all.iter().filter(|(stamp, _)| !removed.contains(stamp)).cloned().collect();
+        if left.is_empty() { all } else { left }
+    }
+
+    fn removed(&self, node: NodeId) -> Vec<Stamp> {
+        let deletes = self.register(node, Register::Deleted).iter();
+        let deletes = deletes.filter_map(|op| match &op.value {
+            Value::Deleted(Some(deletion)) if !self.is_void(op, deletion) => Some(deletion),
+            _ => None,
+        });
+        deletes.flat_map(|deletion| deletion.observed.iter().copied()).collect()
     }
 
     pub(crate) fn seen(&self, node: NodeId) -> Seen {
+        let contents = self.content_values(node).into_iter().map(|(stamp, _)| stamp).collect();
+        Seen { contents, ..self.written(node) }
+    }
+
+    fn written(&self, node: NodeId) -> Seen {
         let stamps = |register| self.register(node, register).iter().map(|op| op.stamp).collect();
         Seen { node, places: stamps(Register::Place), contents: stamps(Register::Content) }
     }
@@ -234,7 +257,7 @@ impl Naive {
     /// R3, R4, R5.
     fn find_live(&mut self) {
         for &node in self.kinds.keys() {
-            let seen = self.seen(node);
+            let seen = self.written(node);
             let mut all = seen.places.iter().chain(&seen.contents);
             let is_dead = self.register(node, Register::Deleted).iter().any(|op| match &op.value {
                 Value::Deleted(Some(deletion)) => {
@@ -290,7 +313,7 @@ impl Naive {
     /// R7, R9.
     pub(crate) fn contents(&self, node: NodeId) -> Contents {
         let values = self.content_values(node);
-        let &(stamp, newest) = values.last().expect("a file has a content");
+        let (stamp, newest) = values.last().expect("a file has a content").clone();
         let equal = values.iter().map(|(_, content)| &content.body);
         let equal = equal.filter(|body| body.same_bytes(&newest.body));
         let body = equal.max_by_key(|body| body.mtime()).unwrap().clone();

@@ -23,6 +23,7 @@ impl Tree {
             unsettled.insert(key);
         }
         for &key in &unsettled {
+            self.restand(key, batch);
             let is_dead = self.is_covered(key);
             let node = &mut self.nodes[key.0 as usize];
             if node.is_dead != is_dead {

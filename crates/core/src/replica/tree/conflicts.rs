@@ -191,14 +191,13 @@ impl Tree {
 
     /// What of a file or link is open besides what stands: of other bytes, each once, by falling stamp.
     pub(super) fn open_versions(&self, key: Key) -> Vec<Carried> {
-        let node = &self.nodes[key.0 as usize];
-        let contents = node.several_contents();
+        let contents = self.live_contents(key);
         let Some(newest) = contents.last() else { return Vec::new() };
         let written = contents.iter().map(|content| Carried {
             stamp: self.interner.stamp(content.stamp),
             body: content.body.clone(),
         });
-        let carried = contents.iter().flat_map(|content| content.carried.iter().cloned());
+        let carried = contents.iter().flat_map(|content| self.live_carried(key, content).cloned());
         let others = written.chain(carried).filter(|other| !other.body.same_bytes(&newest.body));
         distinct(others.collect(), |version| version)
     }

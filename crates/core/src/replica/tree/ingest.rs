@@ -221,20 +221,13 @@ impl Tree {
         let kind = node.kind();
         contents.retain(|content| Some(content.body.kind()) == kind);
         let Some(newest) = contents.last() else { return };
-        let stamp = newest.stamp;
-        let standing = contents
-            .iter()
-            .map(|content| &content.body)
-            .filter(|body| body.same_bytes(&newest.body))
-            .max_by_key(|body| body.mtime())
-            .expect("the newest equals itself")
-            .clone();
-        node.matter = match standing {
+        node.stamp = newest.stamp;
+        node.matter = match newest.body.clone() {
             Body::File(content) => Matter::File(content),
             Body::Symlink { target, mtime } => Matter::Symlink(Box::new((target, mtime))),
             Body::Directory { .. } => return,
         };
-        node.stamp = stamp;
+        // Of several, `restand` finds the one that stands.
         if contents.len() == 1 && contents[0].carried.is_empty() {
             contents.clear();
         }

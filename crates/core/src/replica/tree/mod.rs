@@ -7,7 +7,8 @@
 //! 2. a node is among the children of the directory where it stands exactly if it lives: if no delete
 //!    that holds has seen all of it (`witness`, R3, R4), or if it has such a child (`attach`, R5),
 //! 3. directories of one name in one shown directory are one (`unions`, R6),
-//! 4. what several writers wrote and nobody has chosen from is a conflict (`conflicts`, R6, R7, R9).
+//! 4. what several writers wrote and nobody has chosen from is a conflict (`conflicts`, R6, R7, R9),
+//! 5. what a delete has seen of a node that lives on is none of its contents (`removed`, R3).
 //!
 //! Absorbing costs as much as what the updates touch, and for a union or its end the children of its
 //! smaller side; the size of the tree is in it by its logarithm only. Nothing is ever written back, and
@@ -19,6 +20,7 @@ mod ingest;
 mod intern;
 mod node;
 mod places;
+mod removed;
 mod unions;
 mod view;
 mod witness;

@@ -89,7 +89,8 @@ impl Tree {
         Some(Contents { stamp, body, open: self.open_versions(key) })
     }
 
-    /// All current values of the node's content register, by rising stamp; none of a directory.
+    /// All current values of the node's content register that no delete has seen, by rising stamp; none
+    /// of a directory.
     #[must_use]
     pub fn content_values(&self, node: NodeId) -> Vec<(Stamp, Content)> {
         let Some(key) = self.key(node) else { return Vec::new() };
@@ -97,7 +98,7 @@ impl Tree {
         let Some(body) = node.body().filter(|body| body.kind() != Kind::Directory) else {
             return Vec::new();
         };
-        match node.several_contents() {
+        match &*self.live_contents(key) {
             [] => {
                 let content = Content { body, carried: Vec::new() };
                 vec![(self.interner.stamp(node.stamp), content)]
@@ -105,8 +106,8 @@ impl Tree {
             several => several
                 .iter()
                 .map(|value| {
-                    let content =
-                        Content { body: value.body.clone(), carried: value.carried.clone() };
+                    let carried = self.live_carried(key, value).cloned().collect();
+                    let content = Content { body: value.body.clone(), carried };
                     (self.interner.stamp(value.stamp), content)
                 })
                 .collect(),
@@ -293,7 +294,7 @@ impl Tree {
         } else {
             let current = node.other_places().iter().chain(&node.place);
             places.extend(current.map(|place| stamp(place.stamp)));
-            match node.several_contents() {
+            match &*self.live_contents(key) {
                 [] => contents.push(stamp(node.stamp)),
                 several => contents.extend(several.iter().map(|content| stamp(content.stamp))),
             }
