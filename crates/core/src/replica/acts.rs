@@ -34,6 +34,8 @@ pub(super) struct Progress {
     created: BTreeMap<NewNode, NodeId>,
     /// Directories whose effective place this batch has written down or changed.
     settled: BTreeSet<NodeId>,
+    /// The places that were written down: whoever deletes the directory later in the batch saw them.
+    pinned: BTreeMap<NodeId, Stamp>,
     /// Directories whose whole chain has been settled.
     settled_directories: BTreeSet<DirectoryIndex>,
     /// What a delete in a directory has to name, by directory.
@@ -162,7 +164,8 @@ impl Scribe<'_, '_> {
         if self.progress.settled.insert(directory)
             && let Some((_, place)) = self.tree.place(directory)
         {
-            self.draft.register(directory, Register::Place, Value::Place(place));
+            let stamp = self.draft.register(directory, Register::Place, Value::Place(place));
+            self.progress.pinned.insert(directory, stamp);
         }
     }
 
@@ -270,7 +273,9 @@ impl Scribe<'_, '_> {
     fn delete(&mut self, seen: &Seen, above: Vec<NodeId>, unseen: Vec<Stamp>) -> Option<Stamp> {
         self.tree.kind(seen.node)?;
         let removed = self.tree.removed_contents(seen.node);
-        let observed = seen.places.iter().chain(&seen.contents).copied().chain(removed).collect();
+        let pinned = self.progress.pinned.get(&seen.node).copied();
+        let seen_stamps = seen.places.iter().chain(&seen.contents).copied();
+        let observed = seen_stamps.chain(removed).chain(pinned).collect();
         let deletion = Deletion { observed, above, unseen };
         let value = Value::Deleted(Some(deletion));
         Some(self.draft.register(seen.node, Register::Deleted, value))
