@@ -210,6 +210,7 @@ impl Master {
             log: self.durable.log[from..].to_vec(),
             base: rows(&self.durable.base),
             intents: rows(&self.durable.intents),
+            parked: self.disk.parked(),
             staged: self.durable.staged.keys().copied().collect(),
             retained,
         };

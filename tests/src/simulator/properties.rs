@@ -158,7 +158,7 @@ impl World {
         let waits_for_ever = !self.unobtainable(&tree).is_empty();
         for (master, running) in self.masters.iter().zip(running) {
             let index = master.index;
-            if master.disk.parked_count() > 0 {
+            if !master.disk.parked().is_empty() {
                 return Some((Property::StagingEmpty, format!("an entry is parked on {index}")));
             }
             if waits_for_ever {

@@ -160,12 +160,19 @@ impl Scribe<'_, '_> {
         }
     }
 
+    /// Writes down where a directory stands; all that are shown as one with it, in the order that keeps
+    /// the same one standing.
     fn pin(&mut self, directory: NodeId) {
-        if self.progress.settled.insert(directory)
-            && let Some((_, place)) = self.tree.place(directory)
-        {
-            let stamp = self.draft.register(directory, Register::Place, Value::Place(place));
-            self.progress.pinned.insert(directory, stamp);
+        if self.progress.settled.contains(&directory) {
+            return;
+        }
+        for united in self.tree.united_directories(directory) {
+            if self.progress.settled.insert(united)
+                && let Some((_, place)) = self.tree.place(united)
+            {
+                let stamp = self.draft.register(united, Register::Place, Value::Place(place));
+                self.progress.pinned.insert(united, stamp);
+            }
         }
     }
 

@@ -328,10 +328,10 @@ impl Disk {
         Whereabouts::Tree(TreePath::new(names))
     }
 
-    /// How many entries wait in the staging area.
+    /// The entries that wait in the parking area, by the number of their place.
     #[must_use]
-    pub fn parked_count(&self) -> usize {
-        self.parked.len()
+    pub fn parked(&self) -> BTreeSet<u64> {
+        self.parked.keys().map(|id| id.0).collect()
     }
 
     /// Every path with its inode, parents first.
