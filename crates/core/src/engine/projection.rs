@@ -1,11 +1,11 @@
 //! Projection: what the merged tree has and the disk has not, step by step.
 
-use std::collections::BTreeSet;
-
 use super::{Blocked, Engine, Output, Turn};
-use crate::checkout::{self, Availability, Completion, Limits, Plan, PlannedEffect};
+use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
-use crate::values::{Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record};
+use crate::values::{
+    BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record,
+};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
@@ -69,18 +69,20 @@ impl Engine {
                 return;
             }
         };
-        let mut unset = BTreeSet::new();
+        let before = plan.disturbed();
         for (index, outcome) in outcomes.into_iter().enumerate().take(plan.effects.len()) {
-            let PlannedEffect { effect, nodes, .. } = &plan.effects[index];
-            let sets = matches!(effect, Effect::SetAttributes { .. });
-            if sets && !matches!(outcome, Outcome::Done { .. }) {
-                unset.extend(nodes.iter().filter_map(|&node| self.base.by_node(node)));
-            }
             self.effect_ended(now, &mut plan, index, outcome);
         }
-        for id in plan.disturbed().difference(&unset) {
+        // What could not be set right, because its effect failed, stays ours.
+        let mut after = plan.disturbed();
+        after.retain(|&id| id != BaseId::ROOT && self.base.entry(id).is_some());
+        for id in before.difference(&after) {
             self.disturbed.remove(id);
             self.records.push(Record::Intent { id: id.0, row: None });
+        }
+        for &id in after.difference(&before) {
+            self.disturbed.insert(id);
+            self.records.push(Record::Intent { id: id.0, row: Some(Vec::new()) });
         }
         self.touched.append(&mut self.stalled);
     }
