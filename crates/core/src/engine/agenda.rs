@@ -121,6 +121,31 @@ impl Agenda {
         self.put(now, scope, now + delay_ms, Hold::Loose);
     }
 
+    /// A directory is called otherwise now: what is to be looked at below it, is to be looked at there.
+    /// At the old place there may be something new, so that stays due as well.
+    pub(super) fn moved(&mut self, now: u64, from: &TreePath, to: &TreePath) {
+        let there = |path: &TreePath| {
+            let below = path.names().get(from.names().len()..)?;
+            let inside = path.starts_with(from);
+            inside.then(|| below.iter().fold(to.clone(), |path, name| path.join(name)))
+        };
+        let found: Vec<(Scope, Pending)> = self
+            .pending
+            .iter()
+            .filter_map(|(scope, pending)| {
+                let scope = match scope {
+                    Scope::Name(path, name) => Scope::Name(there(path)?, name.clone()),
+                    Scope::Directory(path) => Scope::Directory(there(path)?),
+                    Scope::Subtree(path) => Scope::Subtree(there(path)?),
+                };
+                Some((scope, *pending))
+            })
+            .collect();
+        for (scope, pending) in found {
+            self.put(now, scope, pending.due_ms, pending.hold);
+        }
+    }
+
     /// A file was published: counts towards its heat.
     pub(super) fn published(&mut self, now: u64, path: &TreePath) {
         let heat = self.heat_at(path, now) + 1;
@@ -339,6 +364,15 @@ mod tests {
         agenda.note(30, Hint::Changed(path("g")), known);
         assert_eq!(agenda.take_due(SETTLE_NEW_MS).len(), 2);
         assert!(agenda.is_empty() && agenda.timeout().is_none() && agenda.fresh.is_empty());
+    }
+
+    #[test]
+    fn what_is_due_in_a_renamed_directory_is_due_at_its_new_place() {
+        let mut agenda = Agenda::default();
+        agenda.note(0, Hint::Changed(path("d/x/f")), known);
+        agenda.moved(1, &path("d"), &path("e"));
+        let there = name_scope(&path("e/x/f")).expect("not the root");
+        assert!(agenda.take_due(SETTLE_CHANGED_MS).contains(&there));
     }
 
     #[test]

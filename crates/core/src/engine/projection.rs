@@ -6,7 +6,7 @@ use crate::snapshot::Scope;
 use crate::values::{
     BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record,
 };
-use crate::vocabulary::{ContentHash, NodeId, TreePath};
+use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
 const LIMITS: Limits = Limits { entries_max: 2_048 };
@@ -90,7 +90,7 @@ impl Engine {
     fn effect_ended(&mut self, now: u64, plan: &mut Plan, index: usize, outcome: Outcome) {
         let done = matches!(outcome, Outcome::Done { .. });
         if done {
-            self.keep_in_mind(&plan.effects[index].effect);
+            self.keep_in_mind(now, &plan.effects[index].effect);
         }
         let Completion { retry, look, problem } = plan.complete(&mut self.base, index, outcome);
         let effect = &plan.effects[index].effect;
@@ -133,10 +133,22 @@ impl Engine {
         }
     }
 
-    /// What an effect that was done used up.
-    fn keep_in_mind(&mut self, effect: &Effect) {
-        if let Effect::PutFile { content, source: PutSource::Staged, .. } = effect {
-            self.transfer.consumed(&content.hash);
+    /// What an effect that was done used up, or took to another place.
+    fn keep_in_mind(&mut self, now: u64, effect: &Effect) {
+        match effect {
+            Effect::PutFile { content, source: PutSource::Staged, .. } => {
+                self.transfer.consumed(&content.hash);
+            }
+            Effect::Move { from, to: Location::Tree(to), expected }
+                if expected.kind == Kind::Directory =>
+            {
+                match from {
+                    Location::Tree(from) => self.agenda.moved(now, from, to),
+                    // What happened in it while it was parked, nobody could be told by path.
+                    Location::Parked(..) => self.agenda.again(now, Scope::Subtree(to.clone()), 0),
+                }
+            }
+            _ => {}
         }
     }
 }

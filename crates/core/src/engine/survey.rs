@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
-use crate::values::{Act, Event, Looked, Performed};
+use crate::values::{Act, BaseId, Event, Looked, Performed};
 use crate::vocabulary::TreePath;
 
 /// How many paths an event names.
@@ -55,8 +55,14 @@ impl Engine {
             self.agenda.again(now, Scope::Name(directory, name.clone()), delay);
         }
         let mut paths = self.removed_paths(&snapshot);
+        let moving = self.moving_directories(&snapshot);
         let (local, performed) = self.replica.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
+        for (id, from) in moving {
+            if let Some(to) = self.base.path(id) {
+                self.agenda.moved(now, &from, &to);
+            }
+        }
         self.touched.extend(&snapshot.adopted);
         if snapshot.acts.is_empty() {
             return;
@@ -82,6 +88,19 @@ impl Engine {
                 self.event(event);
             }
         }
+    }
+
+    /// Directories that the acts move, and where the base still has them.
+    fn moving_directories(&self, snapshot: &Snapshot) -> Vec<(BaseId, TreePath)> {
+        let acts = snapshot.acts.acts.iter();
+        let moving = acts.filter_map(|act| match act {
+            Act::Move { entry, .. } => self.base.by_node(entry[0].node),
+            _ => None,
+        });
+        moving
+            .filter(|&id| self.base.entry(id).is_some_and(|entry| entry.is_directory()))
+            .filter_map(|id| Some((id, self.base.path(id)?)))
+            .collect()
     }
 
     /// Paths of what the acts remove, while the base still has them.
