@@ -120,7 +120,7 @@ pub enum DiskStep {
     /// Something was looked at.
     Looked,
     /// An effect was tried.
-    Tried(Effect, Outcome),
+    Tried(Box<(Effect, Outcome)>),
     /// All is done; the engine is to be told.
     Finished,
 }
@@ -391,7 +391,7 @@ impl Running {
                         Space::None => no_space(&effect),
                     };
                     outcomes.push(outcome.clone());
-                    return Some(DiskStep::Tried(effect, outcome));
+                    return Some(DiskStep::Tried(Box::new((effect, outcome))));
                 }
                 let outcomes = std::mem::take(outcomes);
                 self.inbox.push_back(Input::Applied(outcomes));

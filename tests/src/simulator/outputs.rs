@@ -133,7 +133,8 @@ impl World {
         let space = if this.full_until_us > self.now_us { Space::None } else { Space::Left };
         let Some(running) = &mut this.running else { return };
         match running.disk_step(&mut this.disk, &mut this.durable.staged, space) {
-            Some(DiskStep::Tried(effect, outcome)) => {
+            Some(DiskStep::Tried(tried)) => {
+                let (effect, outcome) = *tried;
                 let done = matches!(outcome, Outcome::Done { .. });
                 self.trace.note(self.now_us, &[8, master as u64, u64::from(done)], || {
                     format!("{master} disk: {effect:?} -> {outcome:?}")

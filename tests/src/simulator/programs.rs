@@ -227,8 +227,8 @@ impl World {
     /// Removes the deepest last entry at or below a path.
     fn remove_next(&mut self, master: usize, path: &TreePath) -> Result<(), ()> {
         let disk = &self.masters[master].disk;
-        let inside = disk.paths().into_iter().map(|(inside, _)| inside);
-        let last = inside.filter(|inside| inside.starts_with(path)).next_back().ok_or(())?;
+        let mut inside = disk.paths().into_iter().map(|(inside, _)| inside);
+        let last = inside.rfind(|inside| inside.starts_with(path)).ok_or(())?;
         if !disk.is_directory(&last) {
             return self.unlink(master, &last);
         }

@@ -119,7 +119,7 @@ impl World {
             programs: Vec::new(),
             oracle: Oracle::default(),
             trace: Trace::new(lines),
-            random: ChaCha8Rng::seed_from_u64(history.seed ^ 0x776f_726c_64),
+            random: ChaCha8Rng::seed_from_u64(history.seed ^ 0x0077_6f72_6c64),
             failure: None,
             healed: false,
             moved_us: 0,

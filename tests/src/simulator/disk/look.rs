@@ -19,26 +19,26 @@ impl Disk {
     pub fn list(&self, request: &ListRequest) -> Listed {
         let state = match self.readable_directory(&request.path) {
             Ok(directory) => self.list_directory(directory, request),
-            Err(state) => state,
+            Err(state) => *state,
         };
         Listed { path: request.path.clone(), state }
     }
 
-    fn readable_directory(&self, path: &TreePath) -> Result<InodeKey, DirectoryState> {
+    fn readable_directory(&self, path: &TreePath) -> Result<InodeKey, Box<DirectoryState>> {
         let mut directory = self.root;
         for (depth, name) in path.names().iter().enumerate() {
             if self.unreadable.contains(&directory) {
-                return Err(unknown(TreePath::new(path.names()[..depth].to_vec())));
+                return Err(Box::new(unknown(TreePath::new(path.names()[..depth].to_vec()))));
             }
             directory = match self.entries(directory).map(|entries| entries.get(name)) {
                 Ok(Some(&key)) => key,
-                Ok(None) | Err(_) => return Err(DirectoryState::Missing),
+                Ok(None) | Err(_) => return Err(Box::new(DirectoryState::Missing)),
             };
         }
         match self.entries(directory) {
-            Ok(_) if self.unreadable.contains(&directory) => Err(unknown(path.clone())),
+            Ok(_) if self.unreadable.contains(&directory) => Err(Box::new(unknown(path.clone()))),
             Ok(_) => Ok(directory),
-            Err(_) => Err(DirectoryState::Missing),
+            Err(_) => Err(Box::new(DirectoryState::Missing)),
         }
     }
 
