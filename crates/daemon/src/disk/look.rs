@@ -47,7 +47,7 @@ impl Disk {
         let reads = in_parallel(
             &look.reads,
             || vec![0; BUFFER_BYTES],
-            |buffer, request| read_stable(this.root.tree(), request, buffer),
+            |buffer, request| read_stable(this.root.tree(), request, buffer, &this.stopping),
         );
         match self.root.still_there() {
             Ok(()) => Looked { lists, reads },

@@ -34,6 +34,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use pleach_core::values::Problem;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
@@ -71,6 +72,8 @@ pub struct Disk {
     durability: Durability,
     /// Touched and synced to commit the journal.
     commit_mark: OwnedFd,
+    /// Set when nobody waits for what is read any more.
+    stopping: Arc<AtomicBool>,
     #[cfg(test)]
     hook: Hook,
 }
@@ -117,9 +120,16 @@ impl Disk {
             attributes,
             durability,
             commit_mark,
+            stopping: Arc::default(),
             #[cfg(test)]
             hook: Hook::default(),
         })
+    }
+
+    /// Cuts looks short once it is set: files that have not been read by then are unsettled.
+    #[must_use]
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        self.stopping.clone()
     }
 
     /// Makes `dir` a new store and takes up work on it.

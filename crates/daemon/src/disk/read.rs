@@ -1,6 +1,7 @@
 //! Reading a file: one stable pass, or none.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pleach_core::values::{ReadRequest, ReadState};
 use pleach_core::vocabulary::{ContentHash, Fingerprint, Kind, Name};
@@ -40,9 +41,15 @@ pub(crate) fn read_full(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Err
     Ok(filled)
 }
 
-/// Stats, hashes and stats again. `buffer` is scratch of [`BUFFER_BYTES`].
-pub(crate) fn read_stable(top: impl AsFd, request: &ReadRequest, buffer: &mut [u8]) -> ReadState {
-    match try_read(top, request, buffer) {
+/// Stats, hashes and stats again. `buffer` is scratch of [`BUFFER_BYTES`]. Once `stopping`, nothing is
+/// settled any more.
+pub(crate) fn read_stable(
+    top: impl AsFd,
+    request: &ReadRequest,
+    buffer: &mut [u8],
+    stopping: &AtomicBool,
+) -> ReadState {
+    match try_read(top, request, buffer, stopping) {
         Ok(Some((hash, bytes))) => {
             ReadState::Stable { hash, fingerprint: request.fingerprint, bytes }
         }
@@ -56,21 +63,34 @@ pub(crate) fn read_stable(top: impl AsFd, request: &ReadRequest, buffer: &mut [u
 /// The hash, and the bytes if they are few; none if the file is not the expected one.
 type Read = Option<(ContentHash, Option<Vec<u8>>)>;
 
-fn try_read(top: impl AsFd, request: &ReadRequest, buffer: &mut [u8]) -> Result<Read, Errno> {
+fn try_read(
+    top: impl AsFd,
+    request: &ReadRequest,
+    buffer: &mut [u8],
+    stopping: &AtomicBool,
+) -> Result<Read, Errno> {
     let expected = &request.fingerprint;
-    if expected.kind != Kind::File {
+    if expected.kind != Kind::File || stopping.load(Ordering::Relaxed) {
         return Ok(None);
     }
     let file = open_to_read(top, request.path.names())?;
     if stat_handle(&file)? != *expected {
         return Ok(None);
     }
-    let Some((hash, bytes)) = hash_exactly(&file, expected, buffer)? else { return Ok(None) };
+    let Some((hash, bytes)) = hash_exactly(&file, expected, buffer, stopping)? else {
+        return Ok(None);
+    };
     Ok((stat_handle(&file)? == *expected).then_some((hash, bytes)))
 }
 
-/// Hashes what `file` holds from its position on; none if it isn't as long as expected.
-fn hash_exactly(file: &OwnedFd, expected: &Fingerprint, buffer: &mut [u8]) -> Result<Read, Errno> {
+/// Hashes what `file` holds from its position on; none if it isn't as long as expected, or
+/// nobody waits for it any more.
+fn hash_exactly(
+    file: &OwnedFd,
+    expected: &Fingerprint,
+    buffer: &mut [u8],
+    stopping: &AtomicBool,
+) -> Result<Read, Errno> {
     let mut hasher = blake3::Hasher::new();
     let mut bytes =
         (expected.size <= INLINE_BYTES_MAX).then(|| Vec::with_capacity(expected.size as usize));
@@ -78,7 +98,7 @@ fn hash_exactly(file: &OwnedFd, expected: &Fingerprint, buffer: &mut [u8]) -> Re
     loop {
         let length = read_full(file, buffer)?;
         total += length as u64;
-        if total > expected.size {
+        if total > expected.size || stopping.load(Ordering::Relaxed) {
             return Ok(None);
         }
         hasher.update(&buffer[..length]);

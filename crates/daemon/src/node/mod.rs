@@ -23,6 +23,7 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
@@ -98,6 +99,8 @@ pub struct Node {
     handle: NodeHandle,
     threads: Vec<JoinHandle<()>>,
     network: Network,
+    /// Cuts short what the hand is looking at.
+    stopping: Arc<AtomicBool>,
 }
 
 /// Speaks to a running node. Cheap to clone.
@@ -167,8 +170,9 @@ impl Node {
 
     /// Stops cleanly: what is under way on the disk is finished, state is saved, connections are closed.
     pub async fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.network.shutdown().await;
-        let Self { handle, threads, network } = self;
+        let Self { handle, threads, network, .. } = self;
         drop(network);
         let stopped = tokio::task::spawn_blocking(move || {
             // The driver may have ended already.
@@ -307,6 +311,7 @@ impl NodeBuilder {
             rescan_at_ms: 0,
             surveyed: false,
         };
+        let stopping = disk.stopping();
         let hand =
             Hand { disk, watcher, chores: chores_out, jobs: jobs.clone(), limit_told: false };
         let threads = vec![
@@ -315,7 +320,7 @@ impl NodeBuilder {
         ];
         forward(net_events, calls_out, hints, &jobs);
         let handle = NodeHandle { jobs, calls, events, stop_requested };
-        Ok(Node { handle, threads, network })
+        Ok(Node { handle, threads, network, stopping })
     }
 }
 
