@@ -1,6 +1,6 @@
 //! Talking with the other masters: who knows what, and what they lack.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Engine, Output};
 use crate::replica::{Local, LocalChange};
@@ -11,6 +11,18 @@ use crate::vocabulary::{ContentHash, MasterId, NodeId, VersionVector};
 const CONTENTS_BYTES_MAX: usize = 256 << 10;
 /// From here on a change is taken for part of a larger answer.
 const BULK_BYTES_MIN: usize = 256 << 10;
+
+/// How many bytes of changes and their contents wait while the tree may not move on.
+const HELD_BYTES_MAX: usize = 32 << 20;
+
+/// Changes that wait until the tree may move on, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Held {
+    changes: VecDeque<(MasterId, Vec<SignedChange>, Contents)>,
+    bytes: usize,
+    /// Who has changes that this one did not keep.
+    missed: BTreeSet<MasterId>,
+}
 
 impl Engine {
     /// Changes of this master: recorded, and told to all.
@@ -67,7 +79,10 @@ impl Engine {
     pub(super) fn received(&mut self, from: MasterId, message: Message) {
         match message {
             Message::Have { known, heads } => self.compare(from, &known, heads),
-            Message::Changes { changes, contents } => self.merge(from, changes, contents),
+            Message::Changes { changes, contents } if self.may_merge() => {
+                self.merge(from, changes, contents);
+            }
+            Message::Changes { changes, contents } => self.hold(from, changes, contents),
             Message::Projected { known } => {
                 if let Some(peer) = self.peers.get_mut(from) {
                     peer.known.join(&known);
@@ -92,8 +107,45 @@ impl Engine {
         if ahead {
             self.queued.push(Output::SendLog { to: from, known: known.clone() });
         }
-        if behind {
+        if behind && self.may_merge() {
             self.send_have(from);
+        } else if behind {
+            self.held.missed.insert(from);
+        }
+    }
+
+    /// Whether the tree may move on. Not while effects are being done, nor before the first survey has
+    /// seen what a crash left half done: what the disk got without the base knowing is then in the tree
+    /// of the log, and so adopted, never taken for a user's act.
+    fn may_merge(&self) -> bool {
+        let caught_up = self.caught_up || self.frozen.is_some() || !self.is_member();
+        caught_up && !matches!(self.turn, super::Turn::Applying(_))
+    }
+
+    fn hold(&mut self, from: MasterId, changes: Vec<SignedChange>, contents: Contents) {
+        let size = changes.iter().map(|change| change.bytes.len()).sum::<usize>()
+            + contents.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        if self.held.bytes + size > HELD_BYTES_MAX {
+            self.held.missed.insert(from);
+            return;
+        }
+        self.held.bytes += size;
+        self.held.changes.push_back((from, changes, contents));
+    }
+
+    /// Merges what had to wait, and asks again for what there was no room for.
+    pub(super) fn merge_held(&mut self) {
+        if !self.may_merge() {
+            return;
+        }
+        let Held { changes, missed, .. } = std::mem::take(&mut self.held);
+        for (from, changes, contents) in changes {
+            self.merge(from, changes, contents);
+        }
+        for master in missed {
+            if self.peers.get(master).is_some() {
+                self.send_have(master);
+            }
         }
     }
 

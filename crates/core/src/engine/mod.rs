@@ -142,6 +142,9 @@ pub struct Engine {
     frozen: Option<Problem>,
     /// Whether everything has been put on the agenda once.
     started: bool,
+    /// Whether a survey has seen all of the disk since the start.
+    caught_up: bool,
+    held: gossip::Held,
     /// Whether the last turn of the disk was a look: looks and effects take turns.
     looked_last: bool,
     /// The scopes of the survey under way, or the last one.
@@ -187,6 +190,8 @@ impl Engine {
             conflicts: BTreeMap::new(),
             frozen: None,
             started: false,
+            caught_up: false,
+            held: gossip::Held::default(),
             looked_last: false,
             surveyed: Vec::new(),
             surveys_started: 0,
@@ -222,6 +227,7 @@ impl Engine {
             Input::RootBack => self.thaw(),
             Input::Tick => {}
         }
+        self.merge_held();
         self.advance(ms);
         self.seal();
     }

@@ -45,6 +45,7 @@ impl Engine {
 
     fn finish_survey(&mut self, now: u64, survey: Survey) {
         self.surveys_finished += 1;
+        self.caught_up |= self.surveyed.contains(&Scope::Subtree(TreePath::root()));
         // Whether special bits count will be a setting of the store.
         let rules = SnapshotRules { special_bits: SpecialBits::Drop, disturbed: &self.disturbed };
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
