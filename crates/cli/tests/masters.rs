@@ -7,9 +7,9 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use support::{Daemon, command, pleach, scratch, until};
@@ -228,4 +228,67 @@ fn bytes_that_rot_on_the_disk_are_found_and_healed() {
     let again = pleach(&a, &["verify", "--json"]).json();
     assert_eq!((&again["files"], &again["damaged"]), (&2.into(), &serde_json::json!([])));
     drop((first, second));
+}
+
+/// `pleach up` in the foreground; killed when dropped.
+struct Up(Child);
+
+impl Up {
+    /// Starts it, and waits until it has said how others join; what it said.
+    fn start(top: &Path, arguments: &[&str]) -> (Self, String) {
+        let mut child = command(env!("CARGO_BIN_EXE_pleach"), top)
+            .arg("up")
+            .args(arguments)
+            .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let up = Self(child);
+        while !said.contains("to add a master: pleach invite ") {
+            assert_ne!(out.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        }
+        (up, said)
+    }
+
+    fn stop(mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn up_founds_joins_and_runs_again_what_is_there() {
+    let (_dir, top) = scratch();
+    for name in ["a", "b"] {
+        fs::create_dir(top.join(name)).unwrap();
+    }
+    fs::write(top.join("a/f"), "f").unwrap();
+    let (first, said) = Up::start(&top, &["a", "--name", "web1"]);
+    assert!(said.starts_with("web1 is the first master of store a, in "), "{said}");
+    assert!(said.contains("\nrunning on /ip4/127.0.0.1/tcp/"), "{said}");
+    // Others may read a log: the ticket is not in it.
+    assert!(!said.contains("pleach1"), "{said}");
+    let ticket = pleach(&top.join("a"), &["invite"]).out;
+    let join = ["b", "--join", ticket.trim(), "--name", "web2"];
+    let (second, said) = Up::start(&top, &join);
+    assert!(said.starts_with("web2 is a master of store a now, in "), "{said}");
+    until("they are connected", || connected(&top.join("a")) == 1);
+    assert_eq!(pleach(&top, &["wait", "a"]).code, 0);
+    assert_eq!(fs::read(top.join("b/f")).unwrap(), b"f");
+
+    assert_eq!(second.stop(), Some(0));
+    let (second, said) = Up::start(&top, &join);
+    assert!(said.contains("is a master already: the ticket is left unused"), "{said}");
+    until("they are connected again", || connected(&top.join("a")) == 1);
+    assert_eq!((first.stop(), second.stop()), (Some(0), Some(0)));
 }
