@@ -2,6 +2,8 @@
 //!
 //! A [`Staged`] is the only thing that can be put in place.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,9 +64,12 @@ impl Disk {
     pub(crate) fn stage_file(&self, plan: FilePlan<'_>, sync: Sync) -> Result<Staged, Problem> {
         let (name, fetched) = match plan.source {
             PutSource::Staged if plan.wanted == Wanted::LastTime => {
-                let taken = self.staging.take(plan.content.hash);
-                let name = taken.map_err(|errno| content_problem(errno, plan.path))?;
-                (name, Some(plan.content.hash))
+                match self.staging.take(plan.content.hash) {
+                    Ok(name) => (name, Some(plan.content.hash)),
+                    // It may be among the versions.
+                    Err(Errno::NOENT) => (self.staging.fresh_name(), None),
+                    Err(errno) => return Err(content_problem(errno, plan.path)),
+                }
             }
             _ => (self.staging.fresh_name(), None),
         };
@@ -78,6 +83,11 @@ impl Disk {
                 Err(problem)
             }
         }
+    }
+
+    /// A fetched content: in the staging area, or among the versions if an open conflict has an equal one.
+    fn open_fetched(&self, hash: ContentHash) -> io::Result<File> {
+        self.staging.open_content(hash).or_else(|error| self.versions.find(hash).ok_or(error))
     }
 
     /// Opens or makes the staged file, gives it its bytes and attributes.
@@ -101,7 +111,7 @@ impl Disk {
             PutSource::Inline(bytes) => write_sparse(&file, bytes).map_err(failed)?,
             PutSource::Staged if fetched.is_some() => {}
             PutSource::Staged => {
-                let from = self.staging.open_content(plan.content.hash).map_err(|error| {
+                let from = self.open_fetched(plan.content.hash).map_err(|error| {
                     let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                     content_problem(errno, plan.path)
                 })?;

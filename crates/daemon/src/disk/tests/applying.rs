@@ -16,6 +16,24 @@ fn file_is_put_with_its_mode_and_mtime() {
 }
 
 #[test]
+fn content_that_a_conflict_took_from_the_staging_area_is_put_all_the_same() {
+    let mut bench = Bench::new();
+    let hash = content(b"equal").hash;
+    bench.disk.staging().insert(hash, b"equal").unwrap();
+    bench.disk.retain(hash, None).unwrap();
+    let Effect::PutFile { at, expected, content, attributes, .. } =
+        put("f", Expected::Absent, b"equal")
+    else {
+        unreachable!()
+    };
+    let source = PutSource::Staged;
+    let outcome = bench.apply_one(Effect::PutFile { at, expected, content, attributes, source });
+    done(&outcome);
+    assert_eq!(bench.read("f"), "equal");
+    assert!(bench.disk.versions().find(hash).is_some());
+}
+
+#[test]
 fn file_that_a_user_made_first_is_left_alone() {
     let mut bench = Bench::new();
     bench.write("f", b"theirs");
