@@ -20,6 +20,9 @@ use rustix::fs::inotify;
 /// How long any one thing may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// How many files are saved in turn.
+const PAGES: usize = 100;
+
 const MIB: f64 = (1 << 20) as f64;
 
 /// Measures two masters on this machine.
@@ -72,13 +75,18 @@ fn saves(count: usize) {
     fs::create_dir(a.path("site")).expect("a scratch directory");
     for (how, rename) in [("written in place", false), ("renamed over", true), ("new files", false)]
     {
-        fs::write(a.path("site/page"), [0; 4096]).expect("a scratch file");
+        // Many files in turn: one that is saved without pause is hot, and published less often.
+        for page in 0..PAGES {
+            fs::write(a.path(&format!("site/page{page}")), [0; 4096]).expect("a scratch file");
+        }
         cluster.settle_to(0, "the file before");
         let arrivals = Arrivals::in_directory(&b.path("site"));
         let mut times: Vec<Duration> = (1..=count)
             .map(|number| {
-                let name =
-                    if how == "new files" { format!("n{number}") } else { "page".to_owned() };
+                let name = match how {
+                    "new files" => format!("n{number}"),
+                    _ => format!("page{}", number % PAGES),
+                };
                 save(a, b, &name, number, rename, &arrivals)
             })
             .collect();
