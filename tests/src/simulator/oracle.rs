@@ -72,11 +72,11 @@ impl Oracle {
         self.contents.get(hash).is_some_and(|written| written.duty != Duty::Released)
     }
 
-    /// A user overwrote or removed a content that the disk showed.
+    /// A user overwrote or removed a content that the disk showed. It may be shown before it is closed.
     pub fn destroyed(&mut self, hash: &ContentHash) {
-        if let Some(written) = self.contents.get_mut(hash) {
-            written.duty = Duty::Released;
-        }
+        let duty = Duty::Released;
+        let never = Written { duty, master: usize::MAX, path: None, at_us: 0 };
+        self.contents.entry(*hash).or_insert(never).duty = duty;
     }
 
     /// A user removed what a path named, or settled its conflicts.
