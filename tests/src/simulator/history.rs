@@ -24,7 +24,7 @@ pub struct Profile {
     pub link_delay_us_max: u64,
     /// How many of 100 gossiped messages get lost.
     pub gossip_loss_percent: u32,
-    /// How many of 100 hints overflow the watcher's queue: a full look follows within seconds.
+    /// How many of 100 hints overflow the watcher's queue, which says so within 40 ms.
     pub hint_loss_percent: u32,
     /// How many of 100 contents that are asked for fail to come.
     pub fetch_loss_percent: u32,

@@ -249,7 +249,7 @@ impl World {
         let loss = self.history.profile.hint_loss_percent;
         if !self.healed && self.random.random_range(0..100) < loss {
             // The queue of events overflows: nothing more comes before the look at everything.
-            let for_us = self.random.random_range(500_000..3_000_000);
+            let for_us = self.random.random_range(1_000..40_000);
             self.masters[master].deaf_until_us = self.now_us + for_us;
             self.after(for_us, Happening::HearAgain(master));
             return;

@@ -258,7 +258,9 @@ impl Engine {
             (None, Turn::Idle) if self.is_member() => self.agenda.timeout(),
             _ => None,
         };
-        [disk, self.transfer.timeout(), self.peers.timeout(), self.problems.timeout()]
+        // With nobody to ask, asking again waits for somebody to come.
+        let transfer = self.transfer.timeout().filter(|_| !self.peers.masters().is_empty());
+        [disk, transfer, self.peers.timeout(), self.problems.timeout()]
             .into_iter()
             .flatten()
             .min()

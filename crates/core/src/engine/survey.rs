@@ -54,6 +54,10 @@ impl Engine {
             let Some((directory, name)) = path.split_last() else { continue };
             let delay = self.agenda.unsettled_delay(now, path);
             self.agenda.again(now, Scope::Name(directory, name.clone()), delay);
+            let known = self.base.find(path).and_then(|id| self.base.entry(id));
+            if known.is_some_and(|entry| entry.is_directory()) {
+                self.agenda.again(now, Scope::Subtree(path.clone()), delay);
+            }
         }
         let mut paths = self.removed_paths(&snapshot);
         let moving = self.moving_directories(&snapshot);

@@ -549,7 +549,10 @@ impl Survey {
             }
             _ => {
                 self.unknown.insert(directory);
-                self.reread.insert(path);
+                match only {
+                    Some(names) => self.reread.extend(names.iter().map(|name| path.join(name))),
+                    None => drop(self.reread.insert(path)),
+                }
             }
         }
     }
