@@ -260,10 +260,7 @@ impl Engine {
         };
         // With nobody to ask, asking again waits for somebody to come.
         let transfer = self.transfer.timeout().filter(|_| !self.peers.masters().is_empty());
-        [disk, transfer, self.peers.timeout(), self.problems.timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [disk, transfer, self.peers.timeout(), self.problems.timeout()].into_iter().flatten().min()
     }
 
     /// The replica: tree, conflicts, members, version vector.
