@@ -120,7 +120,7 @@ mod tests {
         let full = problem(ProblemKind::NoSpace);
         assert!(problems.note(0, blocked.clone(), full.clone()).is_some());
         let first = problems.timeout().expect("it is retried");
-        assert_eq!(problems.take_due(first), [blocked.clone()]);
+        assert_eq!(problems.take_due(first), std::slice::from_ref(&blocked));
         assert!(problems.take_due(first).is_empty());
         assert!(problems.note(first, blocked.clone(), full).is_none());
         assert!(problems.timeout().expect("it is retried") > 2 * first);

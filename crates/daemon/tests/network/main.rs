@@ -1,4 +1,5 @@
 //! Networks of two and three masters over real sockets on loopback.
+#![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 mod contents;
 mod fixture;
