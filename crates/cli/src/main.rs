@@ -2,7 +2,7 @@
 //! daemon too.
 //!
 //! `arguments` says what can be asked, `commands` has a file for each command, `render` turns facts into
-//! text for people. A command gives facts or a [`Failure`]; only this file prints failures and exits.
+//! text for people. A command gives facts or a [`failure::Failure`]; only this file prints failures and exits.
 
 mod arguments;
 mod asking;
