@@ -93,6 +93,16 @@ impl Engine {
             self.keep_in_mind(now, &plan.effects[index].effect);
         }
         let Completion { retry, look, problem } = plan.complete(&mut self.base, index, outcome);
+        let sets = matches!(plan.effects[index].effect, Effect::SetAttributes { .. });
+        if done && sets {
+            // An earlier plan may have disturbed it and not come to its end.
+            let nodes = plan.effects[index].nodes.iter();
+            for id in nodes.filter_map(|&node| self.base.by_node(node)) {
+                if self.disturbed.remove(&id) {
+                    self.records.push(Record::Intent { id: id.0, row: None });
+                }
+            }
+        }
         let effect = &plan.effects[index].effect;
         let Some(&node) = retry.first() else {
             for node in &plan.effects[index].nodes {
