@@ -4,10 +4,6 @@
 //! `arguments` says what can be asked, `commands` has a file for each command, `render` turns facts into
 //! text for people. A command gives facts or a [`failure::Failure`]; only this file prints failures and exits.
 
-/// A daemon imports a tree once and then runs for months: what the import needed goes back to the system.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod arguments;
 mod asking;
 mod commands;
