@@ -275,10 +275,10 @@ impl Fetcher {
             }
             tokio::time::sleep(OPEN_AGAIN).await;
         }
-        // No stream to be had: the others are asked, or the caller told.
+        // No stream to be had, and no other lane: the others are asked, or the caller told.
         let abandoned: Vec<_> = {
             let mut state = lock(&self.state);
-            let provider = state.providers.get_mut(&master);
+            let provider = state.providers.get_mut(&master).filter(|provider| provider.lanes <= 1);
             provider.map_or_else(Vec::new, |provider| {
                 provider.small.drain(..).chain(provider.large.drain(..)).collect()
             })
