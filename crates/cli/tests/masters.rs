@@ -122,7 +122,7 @@ fn conflict_is_listed_shown_and_settled() {
 
     let second = Daemon::start(&b);
     until("the conflict is there", || pleach(&a, &["conflicts", "--check"]).code == 4);
-    assert!(first.log().contains(" WARN conflict path=site/index.html"), "{}", first.log());
+    until("it is logged", || first.log().contains(" WARN conflict path=site/index.html"));
     let listed = pleach(&a, &["conflicts"]);
     assert!(listed.out.starts_with("1 open conflict\n"), "{}", listed.out);
     let shown = pleach(&a.join("site"), &["conflicts", "show", "index.html", "--json"]).json();
