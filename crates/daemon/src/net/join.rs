@@ -47,6 +47,9 @@ use crate::ticket::{
 const FRAME_BYTES_MAX: usize = 64 << 10;
 /// How long a join may take on the wire.
 const JOIN_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// How often a joiner whose connection was closed without a word tries.
+const ATTEMPTS_MAX: u32 = 3;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(300);
 /// How long the driver may take to make the member durable.
 const GRANT_SECONDS_MAX: Duration = Duration::from_secs(7);
 /// The longest name of a master, in bytes.
@@ -307,6 +310,26 @@ pub enum JoinError {
 /// has 1 to 64 bytes and no control characters; `addresses` are where this master will be reachable.
 /// May be called again with the same key if the answer was lost. Must be called in a tokio runtime.
 pub async fn join(
+    ticket: &Ticket,
+    key: &MasterKey,
+    name: &str,
+    addresses: &[Multiaddr],
+) -> Result<JoinOutcome, JoinError> {
+    let mut attempts = 1;
+    loop {
+        match attempt(ticket, key, name, addresses).await {
+            // The inviter closes a stranger's connection when the stranger becomes a member, and one
+            // of two that were opened at once: neither is an answer.
+            Err(JoinError::ShutOut) if attempts < ATTEMPTS_MAX => {
+                attempts += 1;
+                tokio::time::sleep(ATTEMPT_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn attempt(
     ticket: &Ticket,
     key: &MasterKey,
     name: &str,
