@@ -3,7 +3,9 @@
 use super::{Blocked, Engine, Output, Turn};
 use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
-use crate::values::{BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, Record};
+use crate::values::{
+    BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, Record,
+};
 use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
