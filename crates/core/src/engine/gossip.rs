@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Engine, Output};
 use crate::replica::{Local, LocalChange};
-use crate::transfer::Offer;
 use crate::values::{Body, Conflict, Contents, Event, Message, Record, SignedChange};
 use crate::vocabulary::{ContentHash, MasterId, NodeId, VersionVector};
 
@@ -153,8 +152,7 @@ impl Engine {
     fn merge(&mut self, from: MasterId, changes: Vec<SignedChange>, contents: Contents) {
         for (hash, bytes) in contents {
             if ContentHash::of(&bytes) == hash {
-                // Without room it is fetched like any other.
-                let _ = self.transfer.offer(hash, bytes);
+                self.transfer.offer(hash, bytes);
             }
         }
         if let Some(peer) = self.peers.get_mut(from) {
@@ -205,11 +203,7 @@ impl Engine {
         self.transfer.want_retained(node, &missing);
     }
 
-    /// A content is staged. One that nobody waits for any more has come another way.
     pub(super) fn fetched(&mut self, hash: ContentHash) {
-        if !self.transfer.is_wanted(&hash) {
-            return;
-        }
         let arrival = self.transfer.arrived(hash);
         self.touched.extend(&arrival.nodes);
         self.touched.append(&mut self.stalled);
@@ -218,27 +212,7 @@ impl Engine {
             self.queued.push(Output::Retain { hash, bytes: None });
             if arrival.nodes.is_empty() {
                 self.transfer.consumed(&hash);
-                self.queued.push(Output::StopFetching(vec![hash]));
             }
-        }
-    }
-
-    /// A small content has arrived and waits in memory.
-    pub(super) fn arrived(&mut self, now: u64, hash: ContentHash, bytes: Vec<u8>) {
-        if !self.transfer.is_wanted(&hash) {
-            return;
-        }
-        if self.transfer.offer(hash, bytes) == Offer::NoRoom {
-            self.transfer.failed(hash, now);
-            return;
-        }
-        let arrival = self.transfer.satisfied(hash);
-        self.touched.extend(&arrival.nodes);
-        self.touched.append(&mut self.stalled);
-        if arrival.retain {
-            self.retained.insert(hash);
-            let bytes = self.transfer.inline(&hash).map(<[u8]>::to_vec);
-            self.queued.push(Output::Retain { hash, bytes });
         }
     }
 

@@ -35,9 +35,6 @@ pub enum Input {
     Applied(Vec<Outcome>),
     /// A content is staged and verified.
     Fetched(ContentHash),
-    /// A small content has arrived, and its hash has been checked: instead of `Fetched`, if it has at most
-    /// [`crate::transfer::SMALL_BYTES_MAX`] bytes.
-    Arrived(ContentHash, Vec<u8>),
     /// A content could not be had from anyone asked.
     FetchFailed(ContentHash),
     /// A member is connected and has proved its key.
@@ -104,7 +101,7 @@ pub enum Output {
         /// Its bytes, if they are not staged.
         bytes: Option<Vec<u8>>,
     },
-    /// Contents that nobody wants any longer: stop fetching them, and drop what is staged of them.
+    /// Contents that nobody wants any longer: stop fetching them.
     StopFetching(Vec<ContentHash>),
     /// The list of members changed: admit and dial these.
     Members(Vec<Member>),

@@ -215,7 +215,6 @@ impl Engine {
             Input::Looked(looked) => self.looked(ms, looked),
             Input::Applied(outcomes) => self.applied(ms, outcomes),
             Input::Fetched(hash) => self.fetched(hash),
-            Input::Arrived(hash, bytes) => self.arrived(ms, hash, bytes),
             Input::FetchFailed(hash) => self.transfer.failed(hash, ms),
             Input::PeerCame(master) => self.peer_came(ms, master),
             Input::PeerGone(master) => self.peer_gone(master),

@@ -4,7 +4,7 @@ use super::{Blocked, Engine, Output, Turn};
 use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
 use crate::values::{
-    BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, Record,
+    BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record,
 };
 use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
@@ -115,12 +115,6 @@ impl Engine {
             return;
         };
         if let Some(problem) = problem {
-            if let (ProblemKind::ContentMissing, Effect::PutFile { content, .. }) =
-                (problem.kind, effect)
-            {
-                // It is not where it was thought to be: asked for anew when tried again.
-                self.transfer.consumed(&content.hash);
-            }
             self.blocked(now, node, problem);
             return;
         }
@@ -152,7 +146,7 @@ impl Engine {
     /// What an effect that was done used up, or took to another place.
     fn keep_in_mind(&mut self, now: u64, effect: &Effect) {
         match effect {
-            Effect::PutFile { content, .. } => {
+            Effect::PutFile { content, source: PutSource::Staged, .. } => {
                 self.transfer.consumed(&content.hash);
             }
             Effect::Move { from, to: Location::Tree(to), expected }

@@ -11,14 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
 /// How many bytes of contents that came with changes wait for their effect.
-const INLINE_BYTES_MAX: usize = 16 << 20;
-/// From here on a content is staged as it arrives, instead of waiting in memory.
-pub const SMALL_BYTES_MAX: u64 = 64 << 10;
-/// How many bytes of small contents are asked for at once: what arrives has room to wait.
-const SMALL_IN_FLIGHT_BYTES_MAX: u64 = 6 << 20;
+const INLINE_BYTES_MAX: usize = 64 << 20;
 /// How many contents are asked for at once: they travel in a few streams, not one by one.
 const IN_FLIGHT_MAX: usize = 4096;
-/// How many bytes of large contents are asked for at once, beyond the first.
+/// How many bytes of contents are asked for at once, beyond the first.
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 30;
 const RETRY_DELAY_MS_FIRST: u64 = 200;
 const RETRY_DELAY_MS_MAX: u64 = 30_000;
@@ -43,26 +39,6 @@ enum WantState {
     RetryAt(u64),
 }
 
-/// Whether a content waits in memory or on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Weight {
-    Small,
-    Large,
-}
-
-impl Weight {
-    fn of(size: u64) -> Self {
-        if size <= SMALL_BYTES_MAX { Self::Small } else { Self::Large }
-    }
-
-    fn in_flight_bytes_max(self) -> u64 {
-        match self {
-            Self::Small => SMALL_IN_FLIGHT_BYTES_MAX,
-            Self::Large => IN_FLIGHT_BYTES_MAX,
-        }
-    }
-}
-
 /// A content to ask for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -74,15 +50,6 @@ pub struct Request {
     pub old_version: Option<TreePath>,
     /// How often it has been asked for in vain: rotates the providers.
     pub attempts: u32,
-}
-
-/// What became of a content that was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// It is kept until it is used.
-    Kept,
-    /// There is no room: it has to be asked for.
-    NoRoom,
 }
 
 /// What a content that arrived was wanted for.
@@ -102,13 +69,14 @@ pub struct Transfer {
     staged: BTreeSet<ContentHash>,
     wants: BTreeMap<ContentHash, Want>,
     wanted_bytes: u64,
-    /// Wants in state `Idle`, the small ones first.
-    idle: BTreeSet<(Weight, ContentHash)>,
+    /// Wants in state `Idle`.
+    idle: BTreeSet<ContentHash>,
     /// Wants in state `RetryAt`, by their time.
     retries: BTreeSet<(u64, ContentHash)>,
     by_node: BTreeMap<NodeId, ContentHash>,
     by_conflict: BTreeMap<NodeId, BTreeSet<ContentHash>>,
-    in_flight: BTreeMap<Weight, (usize, u64)>,
+    in_flight: usize,
+    in_flight_bytes: u64,
     stopped: Vec<ContentHash>,
 }
 
@@ -119,23 +87,12 @@ impl Transfer {
         Self { staged, ..Self::default() }
     }
 
-    /// Keeps a content in memory, if there is room. Its hash must have been checked.
-    pub fn offer(&mut self, hash: ContentHash, bytes: Vec<u8>) -> Offer {
-        if self.inline.contains_key(&hash) {
-            return Offer::Kept;
+    /// Keeps a content that came with a change, if there is room. Its hash must have been checked.
+    pub fn offer(&mut self, hash: ContentHash, bytes: Vec<u8>) {
+        if self.inline_bytes + bytes.len() <= INLINE_BYTES_MAX && !self.inline.contains_key(&hash) {
+            self.inline_bytes += bytes.len();
+            self.inline.insert(hash, bytes);
         }
-        if self.inline_bytes + bytes.len() > INLINE_BYTES_MAX {
-            return Offer::NoRoom;
-        }
-        self.inline_bytes += bytes.len();
-        self.inline.insert(hash, bytes);
-        Offer::Kept
-    }
-
-    /// Whether somebody waits for this content.
-    #[must_use]
-    pub fn is_wanted(&self, hash: &ContentHash) -> bool {
-        self.wants.contains_key(hash)
     }
 
     /// The bytes of a content that came with a change.
@@ -156,12 +113,9 @@ impl Transfer {
         self.inline_bytes = 0;
     }
 
-    /// A content has been put in place or kept, and is neither staged nor in memory any more.
+    /// A staged content has been put in place or kept.
     pub fn consumed(&mut self, hash: &ContentHash) {
         self.staged.remove(hash);
-        if let Some(bytes) = self.inline.remove(hash) {
-            self.inline_bytes -= bytes.len();
-        }
     }
 
     /// `node` can't be projected without this content. It waits for no other any more.
@@ -208,7 +162,7 @@ impl Transfer {
 
     fn entry(&mut self, hash: ContentHash, size: u64) -> &mut Want {
         self.wants.entry(hash).or_insert_with(|| {
-            self.idle.insert((Weight::of(size), hash));
+            self.idle.insert(hash);
             self.wanted_bytes += size;
             Want { size, ..Want::default() }
         })
@@ -219,7 +173,7 @@ impl Transfer {
         self.wanted_bytes -= want.size;
         match want.state {
             WantState::Idle => {
-                self.idle.remove(&(Weight::of(want.size), hash));
+                self.idle.remove(&hash);
             }
             WantState::RetryAt(at) => {
                 self.retries.remove(&(at, hash));
@@ -248,10 +202,8 @@ impl Transfer {
     }
 
     fn landed(&mut self, size: u64) {
-        if let Some((count, bytes)) = self.in_flight.get_mut(&Weight::of(size)) {
-            *count -= 1;
-            *bytes -= size;
-        }
+        self.in_flight -= 1;
+        self.in_flight_bytes -= size;
     }
 
     /// A content has arrived and is staged; says what it was wanted for.
@@ -299,9 +251,9 @@ impl Transfer {
             && at <= now_ms
         {
             self.retries.pop_first();
+            self.idle.insert(hash);
             if let Some(want) = self.wants.get_mut(&hash) {
                 want.state = WantState::Idle;
-                self.idle.insert((Weight::of(want.size), hash));
             }
         }
     }
@@ -310,27 +262,18 @@ impl Transfer {
     pub fn requests(&mut self, now_ms: u64) -> Vec<Request> {
         self.retry_until(now_ms);
         let mut requests = Vec::new();
-        for weight in [Weight::Small, Weight::Large] {
-            self.request(weight, &mut requests);
-        }
-        requests
-    }
-
-    fn request(&mut self, weight: Weight, requests: &mut Vec<Request>) {
-        let (first, last) = ((weight, ContentHash([0; 32])), (weight, ContentHash([0xff; 32])));
-        while let Some(&(_, hash)) = self.idle.range(first..=last).next() {
+        while let Some(&hash) = self.idle.first() {
             let want = self.wants.get_mut(&hash).expect("every idle content is wanted");
-            let (count, bytes) = self.in_flight.entry(weight).or_default();
-            let room = *count == 0
-                || *count < IN_FLIGHT_MAX
-                    && bytes.saturating_add(want.size) <= weight.in_flight_bytes_max();
+            let room = self.in_flight == 0
+                || self.in_flight < IN_FLIGHT_MAX
+                    && self.in_flight_bytes.saturating_add(want.size) <= IN_FLIGHT_BYTES_MAX;
             if !room {
-                return;
+                break;
             }
-            self.idle.remove(&(weight, hash));
+            self.idle.pop_first();
             want.state = WantState::InFlight;
-            *count += 1;
-            *bytes = bytes.saturating_add(want.size);
+            self.in_flight += 1;
+            self.in_flight_bytes += want.size;
             requests.push(Request {
                 hash,
                 size: want.size,
@@ -338,6 +281,7 @@ impl Transfer {
                 attempts: want.attempts,
             });
         }
+        requests
     }
 
     /// Contents in flight that nobody wants any more, since the last call.

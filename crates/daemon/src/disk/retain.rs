@@ -1,44 +1,38 @@
 //! Retaining a content that has no place in the tree: an open conflict's version (R9).
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 
 use pleach_core::vocabulary::ContentHash;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with};
+use rustix::fs::RenameFlags;
 
 use super::Disk;
-use super::stat::stat_handle;
+use super::staging::FinishError;
+use super::stat::stat_at;
 use super::versions::{KeptBecause, Versions, name_of};
 
 impl Disk {
-    /// Keeps a content among the versions: a copy of what is staged, or `bytes`.
+    /// Moves a staged content to the versions; `bytes` are staged first if they are given.
     ///
     /// Their hash has been checked. A content that is among the versions already is not kept twice.
     pub fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) -> io::Result<()> {
         if self.versions.hashes().contains(&hash) {
+            self.staging.discard(hash);
             return Ok(());
         }
-        let staging = self.staging.directory();
-        let name = self.staging.fresh_name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mut copy = File::from(openat(staging, &name, flags, Mode::RUSR | Mode::WUSR)?);
-        let copied = match bytes {
-            Some(bytes) => copy.write_all(bytes),
-            None => self
-                .staging
-                .open_content(hash)
-                .and_then(|mut staged| io::copy(&mut staged, &mut copy).map(drop)),
-        };
-        let durable = copied.and_then(|()| copy.sync_all());
-        if let Err(error) = durable {
-            rustix::fs::unlinkat(staging, &name, AtFlags::empty())?;
-            return Err(error);
+        if let Some(bytes) = bytes {
+            self.staging.insert(hash, bytes).map_err(|error| match error {
+                FinishError::Io(error) => error,
+                wrong @ FinishError::WrongHash(_) => io::Error::other(wrong),
+            })?;
         }
-        let fingerprint = stat_handle(&copy)?;
+        let staged = self.staging.take(hash)?;
+        let fingerprint = stat_at(self.staging.directory(), &staged)?
+            .node()
+            .ok_or_else(|| io::Error::other("what was staged is no file"))?;
         let id = self.versions.reserve();
-        let versions = self.versions.directory();
-        renameat_with(staging, &name, versions, name_of(id), RenameFlags::NOREPLACE)?;
+        let (from, to) = (self.staging.directory(), self.versions.directory());
+        rustix::fs::renameat_with(from, &staged, to, name_of(id), RenameFlags::NOREPLACE)?;
         self.versions.note(id, None, KeptBecause::Lost, &fingerprint);
         self.versions.write()
     }

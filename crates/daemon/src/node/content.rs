@@ -5,8 +5,6 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use pleach_core::engine::Input;
-use pleach_core::transfer::SMALL_BYTES_MAX;
 use pleach_core::vocabulary::{ContentHash, TreePath};
 
 use super::driver::Job;
@@ -53,54 +51,12 @@ impl ContentSink for Contents {
     }
 
     fn begin(&self, hash: ContentHash, size: u64) -> io::Result<Box<dyn PartialContent>> {
-        if size <= SMALL_BYTES_MAX {
-            let bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            return Ok(Box::new(Small { hash, bytes, jobs: self.jobs.clone() }));
-        }
         let partial = self.staging.begin(hash, size)?;
         Ok(Box::new(Arriving { partial }))
     }
 
     fn old_version(&self, hint: &TreePath) -> Option<File> {
         disk::open_any(&self.root, hint).ok().map(File::from)
-    }
-}
-
-/// A content that goes to the driver in memory: as a file of its own it would be written twice.
-struct Small {
-    hash: ContentHash,
-    bytes: Vec<u8>,
-    jobs: SyncSender<Job>,
-}
-
-impl PartialContent for Small {
-    fn present(&self) -> u64 {
-        0
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if offset != self.bytes.len() as u64
-            || (self.bytes.len() + bytes.len()) as u64 > SMALL_BYTES_MAX
-        {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes out of order"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn write_hole(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        let zeros = usize::try_from(length.min(SMALL_BYTES_MAX)).unwrap_or(0);
-        self.write_at(offset, &ZEROS[..zeros])
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), FinishError> {
-        if ContentHash::of(&self.bytes) != self.hash {
-            return Err(FinishError::Mismatch);
-        }
-        let arrived = Job::Input(Input::Arrived(self.hash, self.bytes));
-        let sent = self.jobs.send(arrived).is_ok();
-        let stopped = || io::Error::other("the node is stopping");
-        if sent { Ok(()) } else { Err(FinishError::Io(stopped())) }
     }
 }
 

@@ -59,7 +59,6 @@ pub(super) enum Chore {
     Look(Look),
     Apply(Vec<Effect>),
     Retain(ContentHash, Option<Vec<u8>>),
-    Discard(Vec<ContentHash>),
 }
 
 pub(super) struct Driver {
@@ -409,7 +408,7 @@ impl Driver {
             Output::Fetch(wanted) => {
                 self.network.fetch(wanted.into_iter().map(content_request).collect());
             }
-            Output::StopFetching(hashes) => self.chore(Chore::Discard(hashes)),
+            Output::StopFetching(_) => {}
             Output::Members(_) => {
                 self.update_own_addresses();
                 if !self.isolated {

@@ -91,11 +91,6 @@ impl Hand {
                 self.tell(Input::Applied(outcomes));
             }
             Chore::Retain(hash, bytes) => self.retain(hash, bytes.as_deref()),
-            Chore::Discard(hashes) => {
-                for hash in hashes {
-                    self.disk.staging().discard(hash);
-                }
-            }
         }
     }
 
