@@ -412,8 +412,8 @@ impl<T: TreeView> Planner<'_, T> {
             if needs_attributes(entry, &view) {
                 let effect = set_attributes(at, entry.fingerprint, &view);
                 self.push(effect, nodes_of(&view), then_at(disk));
-            } else if entry.nodes != view.nodes {
-                self.absorb(id, &view);
+            } else {
+                self.absorb(id, entry, &view);
             }
             return;
         }
@@ -444,8 +444,12 @@ impl<T: TreeView> Planner<'_, T> {
         self.consumed.extend(disk);
     }
 
-    fn absorb(&mut self, id: BaseId, view: &EntryView) {
-        self.plan.absorbed.push((id, Put::from(view)));
+    /// The disk has it already. But where an effect is still to bring it to its place, only that may tell
+    /// the base of the place: a user who removes the file before, removes what was at the old one.
+    fn absorb(&mut self, id: BaseId, entry: &BaseEntry, view: &EntryView) {
+        if entry.nodes != view.nodes && !self.picture.moved.contains_key(&id) {
+            self.plan.absorbed.push((id, Put::from(view)));
+        }
     }
 
     fn want_content(&mut self, view: &EntryView, content: &FileContent, disk: Option<BaseId>) {
@@ -520,9 +524,9 @@ impl<T: TreeView> Planner<'_, T> {
             }
             if needs_attributes(entry, view) {
                 differing.insert(Spot::Base(id));
-            } else if entry.nodes != view.nodes && !self.plan.disturbed.contains(&Spot::Base(id)) {
+            } else if !self.plan.disturbed.contains(&Spot::Base(id)) {
                 let view = view.clone();
-                self.absorb(id, &view);
+                self.absorb(id, entry, &view);
             }
         }
         differing.extend(self.plan.disturbed.iter().copied());
@@ -574,6 +578,7 @@ fn just_made() -> Fingerprint {
         size: 0,
         modified: time,
         changed: time,
+        born: time,
     }
 }
 

@@ -206,8 +206,9 @@ impl Survey {
             self.want_again(directory, only);
         }
         loop {
-            self.resolve_scopes(base);
+            // A scope may lead through a directory that is recognised only now.
             self.resolve_open(base, Whereabouts::Vacated);
+            self.resolve_scopes(base);
             let look = self.assemble(base);
             if !look.lists.is_empty() || !look.reads.is_empty() {
                 return Some(look);

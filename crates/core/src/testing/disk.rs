@@ -30,6 +30,7 @@ struct Inode {
     mode: Mode,
     modified: Timestamp,
     changed: Timestamp,
+    born: Timestamp,
     xattrs: Xattrs,
     links: u32,
     inside: Inside,
@@ -471,7 +472,7 @@ impl VirtualDisk {
     fn new_inode(&mut self, inside: Inside, mode: Mode) -> Inode {
         let now = self.tick();
         let (modified, changed) = (now, now);
-        Inode { mode, modified, changed, xattrs: Xattrs::new(), links: 1, inside }
+        Inode { mode, modified, changed, born: now, xattrs: Xattrs::new(), links: 1, inside }
     }
 
     /// Numbers are used again, as on ext4.
@@ -514,6 +515,7 @@ impl VirtualDisk {
             size,
             modified: inode.modified,
             changed: inode.changed,
+            born: inode.born,
         }
     }
 

@@ -110,7 +110,7 @@ fn any_batches() -> impl Strategy<Value = Vec<Vec<Deed>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn acts_of_a_full_scan_make_the_tree_equal_to_the_disk(batches in any_batches()) {

@@ -128,6 +128,7 @@ fn root_entry() -> BaseEntry {
             size: 0,
             modified: epoch,
             changed: epoch,
+            born: epoch,
         },
     }
 }

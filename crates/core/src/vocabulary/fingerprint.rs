@@ -28,13 +28,17 @@ pub struct Fingerprint {
     pub modified: Timestamp,
     /// `st_ctim`.
     pub changed: Timestamp,
+    /// `stx_btime`, when the object was made: tells a new one from an older one whose inode number it
+    /// has got. Zero where the file system doesn't say.
+    pub born: Timestamp,
 }
 
 impl Fingerprint {
-    /// Whether both are the same object: device, inode and kind.
+    /// Whether both are the same object: device, inode, kind and birth.
     #[must_use]
     pub fn same_object(&self, other: &Self) -> bool {
-        (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
+        (self.device, self.inode, self.kind, self.born)
+            == (other.device, other.inode, other.kind, other.born)
     }
 
     /// Whether both are the same object with untouched bytes, as far as one can tell after a rename

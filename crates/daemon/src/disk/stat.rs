@@ -12,6 +12,9 @@ use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, Timespec
 use rustix::io::Errno;
 use rustix::path::Arg;
 
+/// What is asked of the system.
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
 /// What stands at a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -36,14 +39,14 @@ impl Seen {
 /// Stats `name` in `directory`, itself if it is a link.
 pub(crate) fn stat_at(directory: impl AsFd, name: impl Arg) -> Result<Seen, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS).map(|stat| seen(&stat))
+    rustix::fs::statx(directory, name, flags, WANTED).map(|stat| seen(&stat))
 }
 
 /// Stats what `handle` refers to.
 ///
 /// The root of a mount counts as what it is: whoever holds a handle has decided to cross.
 pub(crate) fn stat_handle(handle: impl AsFd) -> Result<Fingerprint, Errno> {
-    let stat = rustix::fs::statx(handle, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+    let stat = rustix::fs::statx(handle, c"", AtFlags::EMPTY_PATH, WANTED)?;
     kind_of(&stat).map(|kind| fingerprint(&stat, kind)).map_err(|_| Errno::INVAL)
 }
 
@@ -83,6 +86,10 @@ fn fingerprint(stat: &Statx, kind: Kind) -> Fingerprint {
         size: if kind == Kind::Directory { 0 } else { stat.stx_size },
         modified: time(stat.stx_mtime),
         changed: time(stat.stx_ctime),
+        born: match StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME) {
+            true => time(stat.stx_btime),
+            false => Timestamp::default(),
+        },
     }
 }
 

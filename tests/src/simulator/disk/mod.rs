@@ -40,6 +40,7 @@ pub struct Inode {
     mode: Mode,
     modified: Timestamp,
     changed: Timestamp,
+    born: Timestamp,
     /// Where it is; none once it has no name in the tree and is not parked.
     parent: Option<Parent>,
     /// Whether programs hold it open.
@@ -180,8 +181,8 @@ impl Disk {
         self.used_numbers.insert(number);
         let key = InodeKey(self.next_key);
         self.next_key += 1;
-        let inode =
-            Inode { number, mode, modified: now, changed: now, parent: None, open: 0, node };
+        let (modified, changed, born) = (now, now, now);
+        let inode = Inode { number, mode, modified, changed, born, parent: None, open: 0, node };
         self.inodes.insert(key, inode);
         key
     }
@@ -257,6 +258,7 @@ impl Disk {
             size,
             modified: inode.modified,
             changed: inode.changed,
+            born: inode.born,
         }
     }
 
