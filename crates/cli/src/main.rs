@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod output;
 mod place;
+mod progress;
 mod render;
 mod running;
 

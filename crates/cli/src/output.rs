@@ -63,6 +63,11 @@ impl Output {
         }
     }
 
+    /// Whether facts are printed for people.
+    pub(crate) fn is_text(&self) -> bool {
+        self.format == Format::Text
+    }
+
     /// Whether a person looks at the facts.
     pub(crate) fn is_terminal(&self) -> bool {
         self.format == Format::Text && self.to_terminal

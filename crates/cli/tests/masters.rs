@@ -67,9 +67,13 @@ fn connected(root: &Path) -> usize {
 fn second_master_joins_gets_everything_and_stops_at_a_signal() {
     let (_dir, top) = scratch();
     let (a, first, b) = two_masters(&top, &top);
-    // Before its first start it knows already who else there is.
-    let status = pleach(&b, &["status", "--json"]).json();
+    // Before its first start it knows already who else there is, and what the store holds.
+    let status = pleach(&b, &["status", "--json"]);
+    assert_eq!(status.code, 1);
+    let status = status.json();
     assert_eq!(status["masters"].as_array().unwrap().len(), 2, "{status}");
+    assert_eq!((&status["tree"]["files"], &status["tree"]["bytes"]), (&1.into(), &6.into()));
+    assert_eq!(status["on_disk"]["files"], 0, "{status}");
 
     let second = Daemon::start(&b);
     until("they are connected", || connected(&a) == 1);
@@ -141,6 +145,45 @@ fn conflict_is_listed_shown_and_settled() {
         });
     }
     drop(second);
+}
+
+#[test]
+fn joiner_knows_of_open_conflicts_before_its_first_start_and_adopts_what_it_holds() {
+    let (_dir, top) = scratch();
+    let (a, first, b) = two_masters(&top, &top);
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    assert_eq!(second.stop(Signal::TERM), 0);
+    fs::write(a.join("site/index.html"), "written on web1\n").unwrap();
+    fs::write(b.join("site/index.html"), "written on web2\n").unwrap();
+    let second = Daemon::start(&b);
+    until("the conflict is there", || pleach(&a, &["conflicts", "--check"]).code == 4);
+
+    let c = top.join("c");
+    fs::create_dir_all(c.join("site")).unwrap();
+    let standing = fs::read(a.join("site/index.html")).unwrap();
+    fs::write(c.join("site/index.html"), &standing).unwrap();
+    let joined = pleach(&top, &["join", "c", pleach(&a, &["invite"]).out.trim()]);
+    assert_eq!(joined.code, 0, "{}", joined.err);
+    assert!(
+        joined.out.contains("\nits tree: 1 file, 1 directory, no links, 16 B; "),
+        "{}",
+        joined.out
+    );
+    let conflicts = pleach(&c, &["conflicts"]);
+    assert_eq!(conflicts.code, 1);
+    assert!(conflicts.out.starts_with("1 open conflict\n"), "{}", conflicts.out);
+    assert!(conflicts.err.contains("no daemon runs on "), "{}", conflicts.err);
+
+    let third = Daemon::start(&c);
+    until("all three are connected", || connected(&c) == 2);
+    assert_eq!(pleach(&c, &["wait"]).code, 0);
+    let conflicts = pleach(&c, &["conflicts", "--json"]).json();
+    let versions: Vec<_> = conflicts[0]["versions"].as_array().unwrap().iter().collect();
+    assert_eq!((conflicts.as_array().unwrap().len(), versions.len()), (1, 2), "{conflicts}");
+    assert_eq!(fs::read(c.join("site/index.html")).unwrap(), standing);
+    drop((first, second, third));
 }
 
 #[test]

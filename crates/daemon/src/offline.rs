@@ -66,7 +66,8 @@ pub fn status(root: &Path) -> Result<StatusReport, OfflineError> {
         root: root.display().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: 0,
-        tree: counts(state)?,
+        tree: stopped.tree(),
+        on_disk: stopped.on_disk()?,
         conflicts: stopped.replica.conflicts().len() as u64,
         masters,
         work: Work::default(),
@@ -118,13 +119,18 @@ impl Stopped {
         }
         Ok(Self { state, replica, members, me })
     }
-}
 
-fn counts(state: &State) -> Result<Counts, OfflineError> {
-    let base = Base::load(state.load_base()?)
-        .map_err(|source| OfflineError::Base { path: state.path().to_owned(), source })?;
-    let entries = base.iter().filter(|(id, _)| *id != BaseId::ROOT);
-    Ok(Counts::of(entries.map(|(_, entry)| &entry.body)))
+    fn tree(&self) -> Counts {
+        Counts::of(self.replica.tree().entries().map(|(_, entry)| entry.body))
+    }
+
+    fn on_disk(&self) -> Result<Counts, OfflineError> {
+        let path = || self.state.path().to_owned();
+        let base = Base::load(self.state.load_base()?)
+            .map_err(|source| OfflineError::Base { path: path(), source })?;
+        let entries = base.iter().filter(|(id, _)| *id != BaseId::ROOT);
+        Ok(Counts::of(entries.map(|(_, entry)| &entry.body)))
+    }
 }
 
 fn report(member: &Member, me: MasterId) -> MasterReport {

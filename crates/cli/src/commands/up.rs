@@ -35,7 +35,7 @@ fn make(up: &Up, output: &Output) -> Result<std::path::PathBuf, Failure> {
     let name = up.name.clone().unwrap_or_else(store::default_name);
     let made = match &up.join {
         Some(ticket) => {
-            let made = running::runtime()?.block_on(store::join(&up.dir, ticket, &name))?;
+            let made = join::join_store(&up.dir, ticket, &name, output)?;
             output.remark(|style| format!("{}\n", join::joined(&made, style)))?;
             made
         }

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod masters;
+mod progress;
 mod status;
 mod style;
 mod units;
@@ -9,7 +10,8 @@ mod verify;
 
 pub(crate) use conflicts::{conflict, conflicts};
 pub(crate) use masters::{Ids, masters};
-pub(crate) use status::{status, wait, waiting};
+pub(crate) use progress::stage;
+pub(crate) use status::{counts, status, wait, waiting};
 pub(crate) use style::Style;
 
 pub(crate) use verify::verify;

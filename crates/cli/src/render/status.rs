@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use pleach_daemon::config::show_duration;
-use pleach_daemon::control::{ProblemReport, StatusReport, WaitReport, Work};
+use pleach_daemon::control::{Counts, ProblemReport, StatusReport, WaitReport, Work};
 
 use super::units::{count, size};
 use super::{Ids, Style, masters};
@@ -22,15 +22,10 @@ pub(crate) fn status(report: &StatusReport, style: Style, now_ms: i64) -> String
         style.bold(&report.store),
         report.root
     );
-    let tree = &report.tree;
-    let _ = writeln!(
-        text,
-        "{}, {}, {}, {}",
-        count(tree.files, "file", "files"),
-        count(tree.directories, "directory", "directories"),
-        count(tree.symlinks, "link", "links"),
-        size(tree.bytes)
-    );
+    let _ = writeln!(text, "{}", counts(&report.tree));
+    if report.on_disk != report.tree {
+        let _ = writeln!(text, "of these on this disk: {}", counts(&report.on_disk));
+    }
     let running = match report.running {
         true => format!("up {}", show_duration(Duration::from_millis(report.uptime_ms))),
         false => "not running".to_owned(),
@@ -51,6 +46,17 @@ pub(crate) fn status(report: &StatusReport, style: Style, now_ms: i64) -> String
         let _ = writeln!(text, "{}", work(&report.work));
     }
     text + &problems(report, style)
+}
+
+/// What a tree holds: `2 files, 1 directory, no links, 10 B`.
+pub(crate) fn counts(counts: &Counts) -> String {
+    format!(
+        "{}, {}, {}, {}",
+        count(counts.files, "file", "files"),
+        count(counts.directories, "directory", "directories"),
+        count(counts.symlinks, "link", "links"),
+        size(counts.bytes)
+    )
 }
 
 fn conflicts_line(conflicts: u64, style: Style) -> String {

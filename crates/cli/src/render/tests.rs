@@ -39,6 +39,7 @@ fn report() -> StatusReport {
         version: "0.1.0".to_owned(),
         uptime_ms: 7_505_000,
         tree: Counts { files: 20_031, directories: 1_204, symlinks: 1, bytes: 1_987_654_321 },
+        on_disk: Counts { files: 20_031, directories: 1_204, symlinks: 1, bytes: 1_987_654_321 },
         conflicts: 0,
         masters: vec![
             removed,

@@ -1,5 +1,7 @@
 //! Conflicts as they are reported: with names for masters, and short ids for versions.
 
+use std::borrow::Borrow;
+
 use pleach_core::values::{Body, Conflict, Version};
 use pleach_core::vocabulary::{MasterId, Name, Stamp};
 
@@ -90,10 +92,10 @@ fn version_id(stamp: Stamp, all: &[Stamp]) -> String {
 
 impl Counts {
     /// Counts entries of a tree, whose root is not to be among them.
-    pub fn of<'b>(bodies: impl IntoIterator<Item = &'b Body>) -> Self {
+    pub fn of(bodies: impl IntoIterator<Item: Borrow<Body>>) -> Self {
         let mut counts = Self::default();
         for body in bodies {
-            match body {
+            match body.borrow() {
                 Body::Directory { .. } => counts.directories += 1,
                 Body::Symlink { .. } => counts.symlinks += 1,
                 Body::File(content) => {

@@ -30,6 +30,9 @@ pub struct StatusReport {
     pub uptime_ms: u64,
     /// What the tree holds.
     pub tree: Counts,
+    /// How much of it is on this disk, as far as known.
+    #[serde(default)]
+    pub on_disk: Counts,
     /// How many conflicts are open.
     pub conflicts: u64,
     /// All members, this one too.

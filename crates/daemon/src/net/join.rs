@@ -10,11 +10,12 @@
 //!     │ ────────────────────────────────────────────▶ │ right? then: spent, durably; member, durably
 //!     │                        Welcome  HMAC, seed, … │
 //!     │ ◀──────────────────────────────────────────── │
+//!     │ then the log, as `handover` says              │
 //! ```
 //!
 //! The connection itself is authenticated: the joiner dials the key in the ticket. Each HMAC is keyed
 //! by the secret, over a label of its direction, both keys and both nonces; compared in constant time.
-//! Each frame has at most [`FRAME_BYTES_MAX`], the whole takes at most [`JOIN_SECONDS_MAX`]. A
+//! Each frame has at most [`FRAME_BYTES_MAX`], all this takes at most [`JOIN_SECONDS_MAX`]. A
 //! refusal may stand in place of any answer.
 
 use std::io;
@@ -34,6 +35,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::handover::{self, Driven, Handover};
 use super::peers::{self, OpenStream};
 use super::roster::Roster;
 use super::transport::{self, TrafficBook};
@@ -117,21 +119,28 @@ fn same(a: &Proof, b: &Proof) -> bool {
     a.ct_eq(b).into()
 }
 
-async fn write<T: Serialize>(stream: &mut Stream, value: &T) -> io::Result<()> {
+/// Writes a frame of at most `bytes_max`.
+pub(super) async fn write<T: Serialize>(
+    stream: &mut Stream,
+    value: &T,
+    bytes_max: usize,
+) -> io::Result<()> {
     let bytes = postcard::to_allocvec(value).map_err(io::Error::other)?;
-    let length =
-        u32::try_from(bytes.len()).ok().filter(|&length| length as usize <= FRAME_BYTES_MAX);
+    let length = u32::try_from(bytes.len()).ok().filter(|&length| length as usize <= bytes_max);
     let length = length.ok_or_else(|| io::Error::other("a frame beyond its bound"))?;
     stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).await?;
     stream.flush().await
 }
 
-/// None if what arrives is malformed.
-async fn read<T: DeserializeOwned>(stream: &mut Stream) -> io::Result<Option<T>> {
+/// Reads a frame of at most `bytes_max`; none if what arrives is malformed.
+pub(super) async fn read<T: DeserializeOwned>(
+    stream: &mut Stream,
+    bytes_max: usize,
+) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length) as usize;
-    if length > FRAME_BYTES_MAX {
+    if length > bytes_max {
         return Ok(None);
     }
     let mut bytes = vec![0; length];
@@ -147,14 +156,19 @@ pub(super) async fn answer(
     mut stream: Stream,
 ) {
     let refusal = match timeout(JOIN_SECONDS_MAX, welcome(&network, joiner, &mut stream)).await {
-        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Ok(()))) => {
+            handover::serve(&network, joiner, &mut stream).await;
+            let done = super::service::Command::CloseConnection(connection);
+            let _ = network.commands.send(done).await;
+            return;
+        }
         Ok(Ok(Err(refusal))) => refusal,
         Ok(Err(error)) => return tracing::debug!(%joiner, %error, "join broken off"),
         Err(_) => JoinRefusal::Busy,
     };
     network.refused(Some(joiner), format!("not let in: {refusal}"));
     let tell = async {
-        write(&mut stream, &Answer::<()>::Err(refusal)).await?;
+        write(&mut stream, &Answer::<()>::Err(refusal), FRAME_BYTES_MAX).await?;
         stream.close().await?;
         // The joiner hangs up once it has read the reason.
         stream.read(&mut [0]).await
@@ -171,7 +185,9 @@ async fn welcome(
     stream: &mut Stream,
 ) -> io::Result<Answer<()>> {
     let shared = &network.shared;
-    let Some(hello) = read::<Hello>(stream).await? else { return Ok(Err(JoinRefusal::Malformed)) };
+    let Some(hello) = read::<Hello>(stream, FRAME_BYTES_MAX).await? else {
+        return Ok(Err(JoinRefusal::Malformed));
+    };
     if hello.version != PROTOCOL_VERSION {
         return Ok(Err(JoinRefusal::OtherVersion));
     }
@@ -181,10 +197,10 @@ async fn welcome(
         Err(refusal) => return Ok(Err(refusal)),
     };
     let inviter_nonce = random().map_err(io::Error::other)?;
-    write(stream, &Answer::Ok(inviter_nonce)).await?;
+    write(stream, &Answer::Ok(inviter_nonce), FRAME_BYTES_MAX).await?;
     let handshake =
         Handshake { secret, inviter: shared.me, joiner, inviter_nonce, joiner_nonce: hello.nonce };
-    let Some(proof) = read::<ProofOfJoiner>(stream).await? else {
+    let Some(proof) = read::<ProofOfJoiner>(stream, FRAME_BYTES_MAX).await? else {
         return Ok(Err(JoinRefusal::Malformed));
     };
     if !same(&proof.proof, &handshake.of_joiner()) {
@@ -197,8 +213,8 @@ async fn welcome(
         Err(refusal) => Ok(Err(refusal)),
         Ok(grant) => {
             let proof = handshake.of_inviter();
-            write(stream, &Answer::Ok(Welcome { proof, seed: shared.seed, grant })).await?;
-            stream.close().await?;
+            let welcome = Answer::Ok(Welcome { proof, seed: shared.seed, grant });
+            write(stream, &welcome, FRAME_BYTES_MAX).await?;
             Ok(Ok(()))
         }
     }
@@ -306,15 +322,16 @@ pub enum JoinError {
     Local(String),
 }
 
-/// Joins the store of `ticket`: proves it to the inviter, and returns what is needed to begin. `name`
-/// has 1 to 64 bytes and no control characters; `addresses` are where this master will be reachable.
-/// May be called again with the same key if the answer was lost. Must be called in a tokio runtime.
+/// Joins the store of `ticket`: proves it to the inviter, and returns what is needed to begin, and from
+/// whom to take the log over. `name` has 1 to 64 bytes and no control characters; `addresses` are where
+/// this master will be reachable. May be called again with the same key if the answer was lost. Must be
+/// called in a tokio runtime.
 pub async fn join(
     ticket: &Ticket,
     key: &MasterKey,
     name: &str,
     addresses: &[Multiaddr],
-) -> Result<JoinOutcome, JoinError> {
+) -> Result<(JoinOutcome, Handover), JoinError> {
     let mut attempts = 1;
     loop {
         match attempt(ticket, key, name, addresses).await {
@@ -334,7 +351,7 @@ async fn attempt(
     key: &MasterKey,
     name: &str,
     addresses: &[Multiaddr],
-) -> Result<JoinOutcome, JoinError> {
+) -> Result<(JoinOutcome, Handover), JoinError> {
     ticket.check_expiry(now_unix())?;
     let local = |error: &dyn ToString| JoinError::Local(error.to_string());
     let keypair = key.to_libp2p();
@@ -352,25 +369,22 @@ async fn attempt(
     let (reply, opened) = oneshot::channel();
     let stream = OpenStream { protocol: peers::JOIN, reply };
     swarm.behaviour_mut().open(inviter, connection, stream);
+    let driven = Driven(tokio::spawn(async move {
+        // When the connection closes, what has arrived before is still to be read.
+        loop {
+            swarm.select_next_some().await;
+        }
+    }));
     let proving = async {
         let stream = opened.await.map_err(|_| JoinError::ShutOut)?;
-        prove(stream.map_err(|_| JoinError::ShutOut)?, ticket, key, name, addresses).await
+        let mut stream = stream.map_err(|_| JoinError::ShutOut)?;
+        let outcome = prove(&mut stream, ticket, key, name, addresses).await?;
+        Ok((outcome, stream))
     };
-    let driving = async {
-        loop {
-            if let SwarmEvent::ConnectionClosed { .. } = swarm.select_next_some().await {
-                // What has arrived before the end is still to be read.
-                return std::future::pending::<()>().await;
-            }
-        }
-    };
-    let joined = async {
-        tokio::select! {
-            joined = proving => joined,
-            () = driving => Err(JoinError::ShutOut),
-        }
-    };
-    timeout(JOIN_SECONDS_MAX, joined).await.unwrap_or(Err(JoinError::TimedOut))
+    let proven = timeout(JOIN_SECONDS_MAX, proving).await.unwrap_or(Err(JoinError::TimedOut));
+    let (outcome, stream) = proven?;
+    let handover = Handover::new(stream, outcome.seed.store(), driven);
+    Ok((outcome, handover))
 }
 
 async fn connect(
@@ -401,7 +415,7 @@ async fn connect(
 }
 
 async fn prove(
-    mut stream: Stream,
+    stream: &mut Stream,
     ticket: &Ticket,
     key: &MasterKey,
     name: &str,
@@ -412,8 +426,8 @@ async fn prove(
     let joiner_nonce = random().map_err(|error| JoinError::Local(error.to_string()))?;
     let invitation = ticket.invitation;
     let hello = Hello { version: PROTOCOL_VERSION, invitation, nonce: joiner_nonce };
-    write(&mut stream, &hello).await.map_err(broken)?;
-    let challenge = read::<Answer<Nonce>>(&mut stream).await.map_err(broken)?;
+    write(stream, &hello, FRAME_BYTES_MAX).await.map_err(broken)?;
+    let challenge = read::<Answer<Nonce>>(stream, FRAME_BYTES_MAX).await.map_err(broken)?;
     let inviter_nonce = challenge.ok_or_else(malformed)?.map_err(JoinError::Refused)?;
     let handshake = Handshake {
         secret: ticket.secret,
@@ -424,14 +438,13 @@ async fn prove(
     };
     let addresses = addresses.iter().take(ADDRESSES_MAX).map(ToString::to_string).collect();
     let proof = ProofOfJoiner { proof: handshake.of_joiner(), name: name.to_owned(), addresses };
-    write(&mut stream, &proof).await.map_err(broken)?;
-    let answer = read::<Answer<Welcome>>(&mut stream).await.map_err(broken)?;
+    write(stream, &proof, FRAME_BYTES_MAX).await.map_err(broken)?;
+    let answer = read::<Answer<Welcome>>(stream, FRAME_BYTES_MAX).await.map_err(broken)?;
     let welcome = answer.ok_or_else(malformed)?.map_err(JoinError::Refused)?;
     let proven = same(&welcome.proof, &handshake.of_inviter());
     if !proven || welcome.seed != ticket.seed || welcome.grant.members.len() > MEMBERS_MAX {
         return Err(JoinError::NotTheInviter);
     }
-    let _ = stream.close().await;
     Ok(JoinOutcome { seed: welcome.seed, inviter: ticket.inviter, grant: welcome.grant })
 }
 

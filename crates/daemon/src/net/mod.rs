@@ -10,7 +10,7 @@
 //!        │ messages                     ├──▶ session  one per peer: /pleach/sync/1
 //!        └──────────────────────────────┤
 //!          contents ──▶ fetch (lanes) ──┼──▶ /pleach/content/1 ──▶ serve (the other side)
-//!                                       └──▶ join     /pleach/join/1, the only one for strangers
+//!                                       └──▶ join, handover   /pleach/join/1, the only one for strangers
 //! ```
 //!
 //! Bounds: a message has at most `MESSAGE_BYTES_MAX` bytes; received messages that the driver has not
@@ -23,6 +23,7 @@ mod events;
 mod fetch;
 mod frame;
 mod gossip;
+mod handover;
 mod join;
 mod lane;
 mod members_only;
@@ -52,6 +53,7 @@ pub use self::content::{
 };
 pub use self::events::NetEvents;
 use self::fetch::Fetcher;
+pub use self::handover::{Handover, HandoverError, HandoverPage, HandoverRequest};
 pub use self::join::{JoinError, JoinOutcome, join};
 use self::service::{Command, Shared};
 pub use self::session::QUEUE_BYTES_MAX;
@@ -125,6 +127,8 @@ pub enum NetEvent {
     },
     /// Somebody has proven a ticket.
     JoinRequest(JoinRequest),
+    /// Somebody who has just been let in asks for the log.
+    Handover(HandoverRequest),
     /// Somebody was refused, or refuses us.
     Refused {
         /// Who, if known.

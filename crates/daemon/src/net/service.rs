@@ -503,10 +503,13 @@ impl Service {
 
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         if self.swarm.behaviour().peers.role(id) != Some(Role::Member) {
-            let commands = self.network.commands.clone();
+            let network = self.network.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(peers::STRANGER_SECONDS_MAX).await;
-                let _ = commands.send(Command::CloseConnection(id)).await;
+                // Who has been let in meanwhile takes the log over.
+                if !network.shared.is_member(&peer) {
+                    let _ = network.commands.send(Command::CloseConnection(id)).await;
+                }
             });
             return;
         }

@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use super::driver::{Driver, unix_ms};
 use crate::control::{
-    Call, ConflictReport, Counts, Fetching, InviteReport, MasterLabel, MasterReport, Pick,
-    ProblemReport, Refusal, RefusalKind, Reply, Request, StatusReport, WaitReport, WaitingFor,
-    Work, full_version_id,
+    Call, ConflictReport, Fetching, InviteReport, MasterLabel, MasterReport, Pick, ProblemReport,
+    Refusal, RefusalKind, Reply, Request, StatusReport, WaitReport, WaitingFor, Work,
+    full_version_id,
 };
 use crate::ticket::Invitations;
 
@@ -68,7 +68,9 @@ impl Driver {
         let _ = reply.send(answer);
     }
 
-    fn status(&self) -> StatusReport {
+    fn status(&mut self) -> StatusReport {
+        let on_disk = self.on_disk();
+        let tree = self.tree(on_disk);
         let engine = self.engine.status();
         let (contents, bytes) = engine.fetching;
         StatusReport {
@@ -79,8 +81,8 @@ impl Driver {
             root: self.facts.root.display().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.clock.elapsed_ms(),
-            // The root is no entry of its own tree.
-            tree: Counts::of(self.engine.base().iter().skip(1).map(|(_, entry)| &entry.body)),
+            tree,
+            on_disk,
             conflicts: self.engine.replica().tree().conflict_count() as u64,
             masters: self.masters(),
             work: Work {

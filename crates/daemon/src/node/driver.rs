@@ -19,7 +19,9 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use super::answer::Waiters;
 use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
 use crate::identity::{MasterKey, StoreSeed};
-use crate::net::{ContentRequest, JoinGrant, JoinRequest, NetEvent, Network};
+use crate::net::{
+    ContentRequest, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent, Network,
+};
 use crate::state::{State, StateError};
 use crate::ticket::{Invitation, JoinRefusal};
 
@@ -82,6 +84,7 @@ pub(super) struct Driver {
     pub(super) rescan_at_ms: u64,
     /// Whether it was told that the directory has been looked through.
     pub(super) surveyed: bool,
+    pub(super) tally: super::tally::Tally,
 }
 
 /// What does not change while the node runs.
@@ -183,8 +186,7 @@ impl Driver {
             return;
         }
         self.surveyed = true;
-        let tree = Counts::of(self.engine.base().iter().skip(1).map(|(_, entry)| &entry.body));
-        let Counts { files, directories, bytes, .. } = tree;
+        let Counts { files, directories, bytes, .. } = self.on_disk();
         let elapsed_ms = self.clock.elapsed_ms();
         tracing::info!(files, directories, bytes, elapsed_ms, "looked through the directory");
     }
@@ -266,6 +268,7 @@ impl Driver {
                 }
             }
             NetEvent::JoinRequest(request) => self.admit(request),
+            NetEvent::Handover(request) => self.hand_over(request),
             NetEvent::Refused { who, reason } => {
                 let who = who.map_or_else(|| "somebody".to_owned(), |who| self.name_of(who));
                 if let Some(suppressed) = self.refusals.allow(self.clock.elapsed_ms()) {
@@ -429,6 +432,17 @@ impl Driver {
     fn send(&self, to: MasterId, message: &Message) {
         if let Err(error) = self.network.send(to, message) {
             tracing::error!(%error, "a message is too large to send");
+        }
+    }
+
+    fn hand_over(&self, HandoverRequest { known, reply }: HandoverRequest) {
+        match self.state.log_after(&known, LOG_PAGE_BYTES_MAX) {
+            Ok(page) => {
+                let left = self.engine.replica().version_vector().ahead_of(&page.known);
+                // The joiner may have hung up.
+                let _ = reply.send(HandoverPage { changes: page.changes, left });
+            }
+            Err(error) => tracing::error!(%error, "the log could not be read"),
         }
     }
 

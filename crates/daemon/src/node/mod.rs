@@ -18,6 +18,7 @@ mod content;
 mod driver;
 mod hand;
 mod refusals;
+mod tally;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,6 +311,7 @@ impl NodeBuilder {
             watch_problem: None,
             rescan_at_ms: 0,
             surveyed: false,
+            tally: tally::Tally::default(),
         };
         let stopping = disk.stopping();
         let hand =

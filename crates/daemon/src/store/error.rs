@@ -139,6 +139,14 @@ pub enum StoreError {
     /// The state can't be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The log in the state makes no document.
+    #[error("{path}: {source}; move its .pleach aside and join anew with another ticket")]
+    Document {
+        /// The database.
+        path: PathBuf,
+        /// What was found wrong.
+        source: pleach_core::replica::OpenError,
+    },
     /// The ticket can't be used.
     #[error(transparent)]
     Ticket(#[from] TicketError),

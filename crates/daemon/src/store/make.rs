@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pleach_core::values::Member;
 
 use super::found::{directory, is_finished, refuse_around, refuse_inside};
+use super::handover::{HandoverProgress, take_over};
 use super::{Made, NAME_BYTES_MAX, StoreError, state_path};
 use crate::config::{Config, config_path};
 use crate::disk::{Root, RootError};
@@ -38,22 +39,28 @@ pub fn init(dir: &Path, name: &str) -> Result<Made, StoreError> {
     made.inspect_err(|_| making.undo())
 }
 
-/// Makes `dir`, with what it holds, a master of the ticket's store, called `name`. Must be called within a
-/// tokio runtime.
+/// Makes `dir`, with what it holds, a master of the ticket's store, called `name`, and takes over what the
+/// store holds, contents apart; `progress` is told after each step. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// If the ticket is not good, its maker can't be reached or refuses, or as [`init`]. Then `dir` is as it
 /// was; but if the answer was lost after the proof, `.pleach` stays with its key, and the same call again
-/// completes it.
-pub async fn join(dir: &Path, ticket: &str, name: &str) -> Result<Made, StoreError> {
+/// completes it. Once the ticket is spent the store is made: that the rest broke off stands in
+/// [`Made::taken_over`], and the daemon gets what is missing.
+pub async fn join(
+    dir: &Path,
+    ticket: &str,
+    name: &str,
+    progress: impl FnMut(HandoverProgress),
+) -> Result<Made, StoreError> {
     let ticket: Ticket = ticket.parse()?;
     ticket.check_expiry(unix_ms().unsigned_abs() / 1_000)?;
     let path = checked(dir, name)?;
     let making = Making::begin(&path)?;
     let key = making.key()?;
     let advertise = Config::load(&path)?.advertise;
-    let outcome = match net::join(&ticket, &key, name, &advertise).await {
-        Ok(outcome) => outcome,
+    let (outcome, handover) = match net::join(&ticket, &key, name, &advertise).await {
+        Ok(joined) => joined,
         Err(error) => {
             if !matches!(error, JoinError::TimedOut) {
                 making.undo();
@@ -64,13 +71,17 @@ pub async fn join(dir: &Path, ticket: &str, name: &str) -> Result<Made, StoreErr
             });
         }
     };
-    let introduction = outcome.grant.members;
+    let (founder, introduction) = (outcome.seed.founder, outcome.grant.members);
     let store_name = String::from_utf8(outcome.grant.settings)
         .ok()
         .filter(|name| is_name(name))
         .unwrap_or_else(|| directory_name(&path));
     // From here on the ticket is spent: nothing is undone, the same call again completes it.
-    making.finish(&key, name, Facts { seed: outcome.seed, store_name, introduction })
+    let facts = Facts { seed: outcome.seed, store_name, introduction };
+    let made = making.finish(&key, name, facts)?;
+    let state = State::open(&state_path(&path))?;
+    let taken_over = take_over(state, founder, handover, progress).await?;
+    Ok(Made { taken_over: Some(taken_over), ..made })
 }
 
 /// What a master is called unless its operator says otherwise: the host's name.
@@ -187,6 +198,7 @@ impl<'p> Making<'p> {
             store_id: store.to_string(),
             master: name.to_owned(),
             master_id: key.master().to_string(),
+            taken_over: None,
         })
     }
 

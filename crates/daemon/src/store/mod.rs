@@ -16,6 +16,7 @@
 
 mod error;
 mod found;
+mod handover;
 mod make;
 
 use std::fs::File;
@@ -25,6 +26,7 @@ use pleach_core::values::Member;
 
 pub use error::StoreError;
 pub use found::{find, root_at};
+pub use handover::{HandoverProgress, TakenOver};
 pub use make::{default_name, init, join};
 
 use crate::config::Config;
@@ -75,6 +77,9 @@ pub struct Made {
     pub master: String,
     /// This master's id.
     pub master_id: String,
+    /// What a joiner has taken over; none of the first master.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<TakenOver>,
 }
 
 /// Opens the store in `root`, and locks it.

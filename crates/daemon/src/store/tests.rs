@@ -97,7 +97,7 @@ fn state_and_key_of_two_stores_are_told_apart() {
 async fn broken_ticket_is_refused_before_anything_is_made() {
     let (_dir, path) = scratch();
     for ticket in ["", "nonsense", "pleach1", "pleach1aaaaaaaaaaaaaaaaaaaaaa"] {
-        let refused = join(&path, ticket, "m").await.unwrap_err();
+        let refused = join(&path, ticket, "m", |_| ()).await.unwrap_err();
         assert!(matches!(refused, StoreError::Ticket(_)), "{refused}");
         assert!(refused.is_usage());
     }

@@ -9,7 +9,7 @@ use crate::fixture::{Master, key, seed};
 
 const FAR_FUTURE: u64 = 1 << 40;
 
-fn invite(a: &Master) -> Ticket {
+pub(crate) fn invite(a: &Master) -> Ticket {
     let addresses = a.network.listen_addrs().iter().map(ToString::to_string).collect();
     let (ticket, row) = Invitations::issue(seed(), a.id(), addresses, FAR_FUTURE).unwrap();
     a.network.invitation_opened(row);
@@ -42,7 +42,7 @@ async fn let_in(mut a: Master) -> Vec<Invitation> {
 
 async fn attempt(ticket: &Ticket, number: u8) -> Result<JoinOutcome, JoinError> {
     let addresses = ["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
-    join(ticket, &key(number), "web-2", &addresses).await
+    join(ticket, &key(number), "web-2", &addresses).await.map(|(outcome, _)| outcome)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

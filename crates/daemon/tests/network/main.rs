@@ -3,5 +3,6 @@
 
 mod contents;
 mod fixture;
+mod handover;
 mod joining;
 mod messages;

@@ -29,7 +29,7 @@ impl Master {
             Reply::Invite(report) => report.ticket,
             _ => return Err(unexpected()),
         };
-        store::join(dir, &ticket, name).await?;
+        store::join(dir, &ticket, name, |_| ()).await?;
         Self::start(name, dir).await
     }
 
