@@ -218,6 +218,9 @@ impl<T: TreeView> Pairing<'_, T> {
             Some(parent) => {
                 let there = self.base.child(parent, &view.name);
                 agenda.entries.extend(there.filter(|&id| disk != Some(id)));
+                if disk.is_some_and(|id| self.base.is_within(parent, id)) {
+                    agenda.needed.extend(self.above(&view));
+                }
             }
             None => agenda.needed.push(view.parent),
         }
@@ -232,6 +235,18 @@ impl<T: TreeView> Pairing<'_, T> {
             agenda.nodes.extend(known.flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)));
         }
         considered.wants.insert(view.standing(), Want { view, disk });
+    }
+
+    /// The tree's directories above an entry: on the disk one of them is still below it, and has to leave
+    /// first.
+    fn above(&self, view: &EntryView) -> Vec<NodeId> {
+        let mut above = Vec::new();
+        let mut at = view.parent;
+        while let Some(entry) = self.tree.entry(at).filter(|_| at != NodeId::ROOT) {
+            above.push(at);
+            at = entry.parent;
+        }
+        above
     }
 
     fn has_nodes_of(&self, id: BaseId, view: &EntryView) -> bool {

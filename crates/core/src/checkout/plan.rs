@@ -192,7 +192,7 @@ impl Plan {
         let PlannedEffect { effect, nodes, then } = planned;
         match then {
             Then::Insert { parent, name, entry } => {
-                let Some(parent) = self.place(base, parent, &name, effect.target()) else {
+                let Some(parent) = self.place(base, None, parent, &name, effect.target()) else {
                     return false;
                 };
                 let Put { nodes: seen, body, attributes } = *entry;
@@ -216,7 +216,8 @@ impl Plan {
                 self.disturbed.remove(&Spot::Made(node));
             }
             Then::Relocate { id, parent, name, nodes } => {
-                let Some(parent) = self.place(base, parent, &name, effect.target()) else {
+                let Some(parent) = self.place(base, Some(id), parent, &name, effect.target())
+                else {
                     return false;
                 };
                 if base.is_within(parent, id) {
@@ -237,13 +238,23 @@ impl Plan {
         true
     }
 
-    /// The directory in the base, if the effect was really done in there.
-    fn place(&self, base: &Base, spot: Spot, name: &Name, target: &Location) -> Option<BaseId> {
-        let id = match spot {
-            Spot::Base(id) => id,
+    /// The directory in the base, if the effect was really done in there, and nothing but `id` is at the
+    /// place: what should have left it and has not is somewhere else, and the next look finds out.
+    fn place(
+        &self,
+        base: &Base,
+        id: Option<BaseId>,
+        spot: Spot,
+        name: &Name,
+        target: &Location,
+    ) -> Option<BaseId> {
+        let directory = match spot {
+            Spot::Base(directory) => directory,
             Spot::Made(node) => *self.made.get(&node)?,
         };
-        (base.location(id)?.join(name) == *target).then_some(id)
+        let there = base.child(directory, name);
+        let is_free = there.is_none() || there == id;
+        (is_free && base.location(directory)?.join(name) == *target).then_some(directory)
     }
 }
 

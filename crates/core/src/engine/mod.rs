@@ -134,6 +134,9 @@ pub struct Engine {
     retained: BTreeSet<ContentHash>,
     /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
+    /// Entries that the base has in the parking area and that are not there: a crash came after they left
+    /// it. The first look at everything finds them, or else they are gone.
+    unparked: BTreeSet<BaseId>,
     /// What was last told to the others.
     announced: VersionVector,
     projected: VersionVector,
@@ -164,12 +167,15 @@ impl Engine {
     pub fn open(identity: Identity, stored: Stored) -> Result<Self, OpenError> {
         let replica = Replica::open(identity.writer, stored.snapshot.as_deref(), stored.log)?;
         let mut base = Base::load(stored.base)?;
-        for id in stored.parked.into_iter().map(BaseId).filter(|&id| id != BaseId::ROOT) {
+        let parked = stored.parked.into_iter().map(BaseId).filter(|&id| id != BaseId::ROOT);
+        let parked: BTreeSet<BaseId> = parked.collect();
+        for &id in &parked {
             // A crash came between a swap's two steps: it is not where the base has it, and not gone.
             if base.entry(id).is_some() {
                 base.park(id);
             }
         }
+        let unparked = base.parked().filter(|id| !parked.contains(id)).collect();
         let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
         let touched = replica.tree().nodes().collect();
         Ok(Self {
@@ -185,6 +191,7 @@ impl Engine {
             stalled: BTreeSet::new(),
             retained: stored.retained,
             disturbed,
+            unparked,
             announced: VersionVector::new(),
             projected: VersionVector::new(),
             conflicts: BTreeMap::new(),

@@ -63,6 +63,7 @@ impl Engine {
         let moving = self.moving_directories(&snapshot);
         let (local, performed) = self.replica.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
+        self.forget_unparked();
         for (id, from) in moving {
             if let Some(to) = self.base.path(id) {
                 self.agenda.moved(now, &from, &to);
@@ -76,6 +77,21 @@ impl Engine {
         self.note_published(now, &snapshot, &performed, &mut paths);
         self.event(Event::LocalChange { paths, acts });
         self.publish(local, std::mem::take(&mut snapshot.contents));
+    }
+
+    /// What left the parking area before a crash and was not found is no more: removed by our own effect.
+    fn forget_unparked(&mut self) {
+        if !self.caught_up {
+            return;
+        }
+        for id in std::mem::take(&mut self.unparked) {
+            let parked = self.base.entry(id).filter(|entry| entry.parent == BaseId::PARKING);
+            let nodes: Vec<_> = parked.into_iter().flat_map(|entry| &entry.nodes).collect();
+            self.touched.extend(nodes.iter().map(|seen| seen.node));
+            if !nodes.is_empty() {
+                self.base.remove(id);
+            }
+        }
     }
 
     /// Notes what could not be looked at; what could be is no problem any more.

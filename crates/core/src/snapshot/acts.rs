@@ -8,14 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::Snapshot;
+use super::adoption::{Adoptions, adoptions};
 use super::matching::{Matching, Verdict, matching};
 use super::settle::{Origin, Step};
-use super::survey::{Dir, Reading, Sighting, Survey};
+use super::survey::{Dir, Sighting, Survey, found_body};
 use crate::values::{
-    Act, Acts, Base, BaseEntry, BaseId, Body, DirectoryIndex, DirectoryRef, EntryView, FileContent,
-    NewNode, SeenDirectory, SeenNodes, TreeView,
+    Act, Acts, Base, BaseEntry, BaseId, Body, DirectoryIndex, DirectoryRef, EntryView, NewNode,
+    SeenDirectory, SeenNodes, TreeView,
 };
-use crate::vocabulary::{Attributes, Kind, Mode, Name, NodeId, Xattrs};
+use crate::vocabulary::Name;
+use crate::vocabulary::{Attributes, Kind, Mode, NodeId, Xattrs};
 
 /// Whether setuid, setgid and sticky bits are part of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,7 @@ struct Writer<'a, T> {
     acts: Acts,
     steps: Vec<Step>,
     table: BTreeMap<Dir, DirectoryIndex>,
-    /// The node of directories that are new in the base, if the tree has it already.
-    adopted_directories: BTreeMap<usize, NodeId>,
+    adoptions: &'a Adoptions,
     adopted: BTreeSet<NodeId>,
     /// mtimes of directories come last.
     touches: Vec<(usize, Act)>,
@@ -55,6 +56,7 @@ impl Survey {
     /// Tells what the user did, once [`Survey::next_look`] asks for nothing more.
     pub fn finish<T: TreeView>(mut self, base: &Base, tree: &T, rules: SnapshotRules) -> Snapshot {
         let matching = matching(base, &self);
+        let adoptions = adoptions(base, tree, &self, &matching);
         let mut writer = Writer {
             base,
             tree,
@@ -64,7 +66,7 @@ impl Survey {
             acts: Acts::default(),
             steps: Vec::new(),
             table: BTreeMap::new(),
-            adopted_directories: BTreeMap::new(),
+            adoptions: &adoptions,
             adopted: BTreeSet::new(),
             touches: Vec::new(),
         };
@@ -83,6 +85,10 @@ impl Survey {
             }
         }
         self.contents.retain(|hash, _| named.contains(hash));
+        for at in matching.again {
+            let Sighting { directory, name, .. } = &self.sightings[at];
+            self.reread.extend(self.path(base, *directory).map(|path| path.join(name)));
+        }
         Snapshot {
             acts,
             contents: self.contents.into_iter().collect(),
@@ -99,6 +105,10 @@ impl<T: TreeView> Writer<'_, T> {
     fn write(&mut self) {
         let matching = self.matching;
         for &at in &matching.order {
+            if let Some(view) = self.adoptions.views.get(&at) {
+                self.adopt(at, view);
+                continue;
+            }
             match &matching.verdicts[at] {
                 Verdict::Same(id) | Verdict::Moved(id) => self.change(at, *id, &[]),
                 Verdict::Continues(id, inherits) => self.change(at, *id, inherits),
@@ -107,7 +117,14 @@ impl<T: TreeView> Writer<'_, T> {
             }
         }
         for &id in &matching.removed {
-            self.remove(id);
+            if !self.adoptions.spare(id) {
+                self.remove(id);
+            }
+        }
+        for &id in &self.adoptions.forgotten {
+            let entry = self.base.entry(id).expect("what is forgotten was in the base");
+            self.adopted.extend(entry.nodes.iter().map(|seen| seen.node));
+            self.steps.push(Step::Remove(id));
         }
         for (step, touch) in std::mem::take(&mut self.touches) {
             let act = self.acts.acts.len();
@@ -141,7 +158,8 @@ impl<T: TreeView> Writer<'_, T> {
             self.touches.push((step, touch));
         }
         let fingerprint = if unread { entry.fingerprint } else { sighting.fingerprint };
-        self.steps.push(Step::Change { id, to, body, attributes, fingerprint, acts: done });
+        let nodes = None;
+        self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
     }
 
     fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
@@ -157,7 +175,7 @@ impl<T: TreeView> Writer<'_, T> {
         tree: Option<&EntryView>,
         done: &mut SmallVec<[usize; 2]>,
     ) -> Option<(Dir, Name)> {
-        let directory = self.settled(sighting.directory);
+        let directory = self.matching.settled(sighting.directory);
         if directory == Dir::Known(entry.parent) && sighting.name == entry.name {
             return None;
         }
@@ -285,38 +303,73 @@ impl<T: TreeView> Writer<'_, T> {
         attributes
     }
 
+    /// What the tree has in its place already.
+    fn adopt(&mut self, at: usize, view: &EntryView) {
+        let survey = self.survey;
+        let sighting = &survey.sightings[at];
+        let Some(body) = found_body(sighting) else { return };
+        self.adopted.insert(view.standing());
+        let own = match self.matching.verdicts[at] {
+            Verdict::Same(id) => Some(id),
+            Verdict::Continues(id, _) if body.kind() == Kind::Directory => Some(id),
+            _ => None,
+        };
+        let directory = self.matching.settled(sighting.directory);
+        let (fingerprint, attributes) = (sighting.fingerprint, self.attributes(sighting));
+        let (nodes, acts) = (Some(view.nodes.clone()), SmallVec::new());
+        if let Some(id) = own {
+            let to = None;
+            self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts });
+        } else if let Some(&id) = self.adoptions.origins.get(&at) {
+            let to = Some((directory, sighting.name.clone()));
+            self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts });
+        } else {
+            if body.kind() == Kind::Directory {
+                let parent = Some(self.index(directory));
+                self.enter(Dir::New(at), parent, DirectoryRef::Seen(view.nodes.clone()));
+            }
+            self.insert(at, directory, Origin::Adopted(view.nodes.clone()), body, attributes);
+        }
+    }
+
     /// An entry that the base does not know.
     fn arrive(&mut self, at: usize) {
         let survey = self.survey;
         let sighting = &survey.sightings[at];
         let Some(body) = found_body(sighting) else { return };
-        let directory = self.settled(sighting.directory);
-        let attributes = Attributes {
-            mode: self.mode(sighting),
-            owner: sighting.owner.clone(),
-            xattrs: sighting.xattrs.clone(),
-        };
-        let nodes = match self.adoptable(directory, sighting, &body) {
-            Some(view) => {
-                self.adopted.insert(view.standing());
-                if body.kind() == Kind::Directory {
-                    self.adopted_directories.insert(at, view.standing());
-                    let parent = Some(self.index(directory));
-                    self.enter(Dir::New(at), parent, DirectoryRef::Seen(view.nodes.clone()));
-                }
-                Origin::Adopted(view.nodes)
-            }
-            None => Origin::Created(self.create(at, directory, &body, &attributes)),
-        };
+        let directory = self.matching.settled(sighting.directory);
+        let attributes = self.attributes(sighting);
+        let nodes = Origin::Created(self.create(at, directory, &body, &attributes));
+        self.insert(at, directory, nodes, body, attributes);
+    }
+
+    fn insert(
+        &mut self,
+        at: usize,
+        directory: Dir,
+        nodes: Origin,
+        body: Body,
+        attributes: Attributes,
+    ) {
+        let Sighting { name, fingerprint, .. } = &self.survey.sightings[at];
+        let (name, fingerprint) = (name.clone(), *fingerprint);
         self.steps.push(Step::Insert {
             sighting: at,
             directory,
-            name: sighting.name.clone(),
+            name,
             nodes,
             body,
             attributes,
-            fingerprint: sighting.fingerprint,
+            fingerprint,
         });
+    }
+
+    fn attributes(&self, sighting: &Sighting) -> Attributes {
+        Attributes {
+            mode: self.mode(sighting),
+            owner: sighting.owner.clone(),
+            xattrs: sighting.xattrs.clone(),
+        }
     }
 
     fn create(&mut self, at: usize, into: Dir, body: &Body, attributes: &Attributes) -> usize {
@@ -331,17 +384,6 @@ impl<T: TreeView> Writer<'_, T> {
         }
         self.acts.acts.push(Act::Create { directory, name, body, mode, owner, xattrs });
         act
-    }
-
-    /// What the tree has at this place, if it is what was found and nowhere else on this disk.
-    fn adoptable(&self, directory: Dir, sighting: &Sighting, body: &Body) -> Option<EntryView> {
-        let parent = match directory {
-            Dir::Known(id) => self.base.entry(id)?.standing()?,
-            Dir::New(at) => *self.adopted_directories.get(&at)?,
-        };
-        let view = self.tree.entry(self.tree.child(parent, &sighting.name)?)?;
-        let elsewhere = view.nodes.iter().any(|seen| self.base.by_node(seen.node).is_some());
-        (view.body.same_bytes(body) && !elsewhere).then_some(view)
     }
 
     fn remove(&mut self, id: BaseId) {
@@ -362,23 +404,15 @@ impl<T: TreeView> Writer<'_, T> {
         }
     }
 
-    /// A new directory that stands in for one of the base is that one.
-    fn settled(&self, directory: Dir) -> Dir {
-        match directory {
-            Dir::New(at) => match &self.matching.verdicts[at] {
-                Verdict::Continues(id, _) | Verdict::Same(id) | Verdict::Moved(id) => {
-                    Dir::Known(*id)
-                }
-                Verdict::New | Verdict::Unclear => directory,
-            },
-            Dir::Known(_) => directory,
-        }
-    }
-
     fn is_node_of(&self, directory: Dir, node: NodeId) -> bool {
         match directory {
-            Dir::Known(id) => self.base.by_node(node) == Some(id),
-            Dir::New(at) => self.adopted_directories.get(&at) == Some(&node),
+            Dir::Known(id) => match self.adoptions.renewed_nodes(id) {
+                Some(nodes) => nodes.iter().any(|seen| seen.node == node),
+                None => self.base.by_node(node) == Some(id),
+            },
+            Dir::New(at) => {
+                self.adoptions.views.get(&at).is_some_and(|view| view.standing() == node)
+            }
         }
     }
 
@@ -399,7 +433,8 @@ impl<T: TreeView> Writer<'_, T> {
             match at {
                 Dir::Known(id) if id != BaseId::ROOT => match self.base.entry(id) {
                     Some(entry) => {
-                        chain.push((at, DirectoryRef::Seen(entry.nodes.clone())));
+                        let nodes = self.adoptions.renewed_nodes(id).unwrap_or(&entry.nodes);
+                        chain.push((at, DirectoryRef::Seen(nodes.clone())));
                         at = Dir::Known(entry.parent);
                     }
                     // Parked: it hangs nowhere that a user could see.
@@ -430,20 +465,6 @@ impl<T: TreeView> Writer<'_, T> {
         self.acts.directories.push(SeenDirectory { parent, directory: reference });
         self.table.insert(directory, index);
         index
-    }
-}
-
-fn found_body(sighting: &Sighting) -> Option<Body> {
-    let mtime = sighting.fingerprint.modified;
-    match sighting.fingerprint.kind {
-        Kind::Directory => Some(Body::Directory { mtime }),
-        Kind::Symlink => Some(Body::Symlink { target: sighting.target.clone()?, mtime }),
-        Kind::File => match sighting.reading {
-            Reading::Hash(hash) => {
-                Some(Body::File(FileContent { hash, size: sighting.fingerprint.size, mtime }))
-            }
-            Reading::None | Reading::Unsettled | Reading::Unreadable => None,
-        },
     }
 }
 

@@ -35,6 +35,23 @@ pub(super) struct Matching {
     pub(super) order: Vec<usize>,
     /// The entries that are no more, deepest first.
     pub(super) removed: Vec<BaseId>,
+    /// Sightings to be looked at again, with what may still stand in their place.
+    pub(super) again: Vec<usize>,
+}
+
+impl Matching {
+    /// A new directory that stands in for one of the base is that one.
+    pub(super) fn settled(&self, directory: Dir) -> Dir {
+        match directory {
+            Dir::New(at) => match &self.verdicts[at] {
+                Verdict::Continues(id, _) | Verdict::Same(id) | Verdict::Moved(id) => {
+                    Dir::Known(*id)
+                }
+                Verdict::New | Verdict::Unclear => directory,
+            },
+            Dir::Known(_) => directory,
+        }
+    }
 }
 
 struct Matcher<'a> {
@@ -64,15 +81,15 @@ pub(super) fn matching(base: &Base, survey: &Survey) -> Matching {
     matcher.match_same_files();
     matcher.claim_moved_files();
     matcher.drop_claims_on_kept_paths();
-    let verdicts: Vec<_> = (0..survey.sightings.len())
+    let mut verdicts: Vec<_> = (0..survey.sightings.len())
         .map(|at| match depths[at] {
             Some(_) if !survey.is_lost(at) => matcher.verdict(at),
             _ => Verdict::Unclear,
         })
         .collect();
-    matcher.hold_what_is_unclear(&verdicts);
+    let again = matcher.hold_what_is_unclear(&mut verdicts);
     let removed = matcher.removed(&verdicts);
-    Matching { verdicts, order, removed }
+    Matching { verdicts, order, removed, again }
 }
 
 fn order(base: &Base, survey: &Survey) -> (Vec<usize>, Vec<Option<usize>>) {
@@ -245,19 +262,54 @@ impl Matcher<'_> {
     }
 
     /// What an unclear sighting may turn out to be stays in the base, and so do the directories above.
-    fn hold_what_is_unclear(&mut self, verdicts: &[Verdict]) {
-        let unclear = (0..verdicts.len()).filter(|&at| verdicts[at] == Verdict::Unclear);
-        for at in unclear {
-            let involved = self.occupants[at]
-                .into_iter()
-                .chain(candidates(self.base, &self.sighting(at).fingerprint));
-            for mut id in involved {
-                while id != BaseId::ROOT && self.held.insert(id) {
-                    let Some(entry) = self.base.entry(id) else { break };
-                    id = entry.parent;
+    /// What was found in the place of one that stays, or in a directory that is unclear, is unclear too;
+    /// such sightings are returned.
+    fn hold_what_is_unclear(&mut self, verdicts: &mut [Verdict]) -> Vec<usize> {
+        let mut again = Vec::new();
+        let mut unclear: Vec<usize> =
+            (0..verdicts.len()).filter(|&at| verdicts[at] == Verdict::Unclear).collect();
+        while !unclear.is_empty() {
+            for at in std::mem::take(&mut unclear) {
+                self.hold_involved(at);
+            }
+            for at in 0..verdicts.len() {
+                if verdicts[at] != Verdict::Unclear && self.must_wait(at, verdicts) {
+                    self.moved.retain(|_, &mut by| by != at);
+                    self.continued.retain(|_, &mut by| by != at);
+                    verdicts[at] = Verdict::Unclear;
+                    unclear.push(at);
+                    again.push(at);
                 }
             }
         }
+        again
+    }
+
+    fn hold_involved(&mut self, at: usize) {
+        let candidates = candidates(self.base, &self.sighting(at).fingerprint);
+        for mut id in self.occupants[at].into_iter().chain(candidates) {
+            while id != BaseId::ROOT && self.held.insert(id) {
+                let Some(entry) = self.base.entry(id) else { break };
+                id = entry.parent;
+            }
+        }
+    }
+
+    /// Whether something that stays may be in the sighting's place, or its directory is unclear.
+    fn must_wait(&self, at: usize, verdicts: &[Verdict]) -> bool {
+        let directory_waits = match self.sighting(at).directory {
+            Dir::New(new) => verdicts[new] == Verdict::Unclear,
+            Dir::Known(_) => false,
+        };
+        let place_is_taken = self.occupants[at].is_some_and(|id| {
+            let stays = self.held.contains(&id) && !self.moved.contains_key(&id);
+            let is_it = match &verdicts[at] {
+                Verdict::Same(own) | Verdict::Moved(own) | Verdict::Continues(own, _) => *own == id,
+                Verdict::New | Verdict::Unclear => false,
+            };
+            stays && !is_it
+        });
+        directory_waits || place_is_taken
     }
 
     fn removed(&self, verdicts: &[Verdict]) -> Vec<BaseId> {

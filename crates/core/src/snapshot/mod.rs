@@ -10,6 +10,7 @@
 //! the disk already holds what the tree has.
 
 mod acts;
+mod adoption;
 mod matching;
 mod settle;
 mod survey;

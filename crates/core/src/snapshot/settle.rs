@@ -47,6 +47,8 @@ pub(super) enum Step {
     Change {
         id: BaseId,
         to: Option<(Dir, Name)>,
+        /// What it is by now, if that is adopted.
+        nodes: Option<SeenNodes>,
         body: Body,
         attributes: Attributes,
         fingerprint: Fingerprint,
@@ -118,13 +120,16 @@ impl Snapshot {
                 };
                 inserted.insert(*sighting, base.insert(entry));
             }
-            Step::Change { id, to, body, attributes, fingerprint, acts } => {
+            Step::Change { id, to, nodes, body, attributes, fingerprint, acts } => {
                 if let Some((directory, name)) = to
                     && let Some(parent) = resolve(inserted, *directory)
                 {
                     base.relocate(*id, parent, name.clone());
                 }
                 base.update(*id, |entry| {
+                    if let Some(nodes) = nodes {
+                        entry.nodes = nodes.clone();
+                    }
                     entry.body = body.clone();
                     entry.attributes = attributes.clone();
                     entry.fingerprint = *fingerprint;

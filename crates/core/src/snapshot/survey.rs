@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::values::{
-    Base, BaseId, Body, DirectoryState, Found, FoundBody, LinkTarget, ListRequest, Listed, Look,
-    Looked, Problem, ProblemKind, ReadRequest, ReadState,
+    Base, BaseId, Body, DirectoryState, FileContent, Found, FoundBody, LinkTarget, ListRequest,
+    Listed, Look, Looked, Problem, ProblemKind, ReadRequest, ReadState,
 };
 use crate::vocabulary::{ContentHash, Fingerprint, Kind, Name, Owner, TreePath, Xattrs};
 
@@ -753,6 +753,21 @@ impl Survey {
                 Reading::Unreadable
             }
         };
+    }
+}
+
+/// What a sighting is to the tree; none of what could not be read.
+pub(super) fn found_body(sighting: &Sighting) -> Option<Body> {
+    let mtime = sighting.fingerprint.modified;
+    match sighting.fingerprint.kind {
+        Kind::Directory => Some(Body::Directory { mtime }),
+        Kind::Symlink => Some(Body::Symlink { target: sighting.target.clone()?, mtime }),
+        Kind::File => match sighting.reading {
+            Reading::Hash(hash) => {
+                Some(Body::File(FileContent { hash, size: sighting.fingerprint.size, mtime }))
+            }
+            Reading::None | Reading::Unsettled | Reading::Unreadable => None,
+        },
     }
 }
 

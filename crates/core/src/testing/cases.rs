@@ -286,3 +286,30 @@ fn file_that_becomes_hidden_gives_way_to_the_directory() {
     assert!(mirror.disk.versions.contains(&hash));
     assert!(mirror.base.find(&path("a/f")).is_some());
 }
+
+#[test]
+fn move_that_was_not_done_is_not_seen_by_the_user_who_removed_the_file_before() {
+    let mut tree = PlainTree::default();
+    let (mut author, mut reader) = (Mirror::default(), Mirror::default());
+    author.disk.make_directory(&path("d"));
+    author.disk.write(&path("d/f"), b"x");
+    author.survey_all(&mut tree);
+    reader.check_out(&mut tree, &all_contents_and(b"x"), Limits::default(), |_| {});
+    let f = tree.find(&path("d/f")).unwrap();
+    let seen = tree.entry(f).unwrap().nodes;
+    author.disk.rename(&path("d/f"), &path("out"));
+    author.survey_all(&mut tree);
+    assert_ne!(tree.entry(f).unwrap().nodes, seen, "it has another place now");
+    reader.disk.remove(&path("d"));
+    let have = |_: &ContentHash| Availability::Missing;
+    let touched = tree.take_touched();
+    let mut plan = checkout::plan(&reader.base, &tree, &touched, &have, Limits::default());
+    plan.absorb(&mut reader.base);
+    let effect = plan.effects[0].effect.clone();
+    assert!(matches!(effect, Effect::Move { .. }), "{effect:?}");
+    let outcome = reader.disk.perform(&effect);
+    let Completion { look, .. } = plan.complete(&mut reader.base, 0, outcome);
+    assert_eq!(look, Some(path("d/f")));
+    let entry = reader.base.entry(reader.base.by_node(f).unwrap()).unwrap();
+    assert_eq!(entry.nodes, seen, "a delete names the place that the user saw");
+}

@@ -223,6 +223,20 @@ impl VirtualDisk {
         entries
     }
 
+    /// What tells an object from all others: its inode number and its birth.
+    #[must_use]
+    pub fn object(&self, path: &TreePath) -> Option<(u64, Timestamp)> {
+        let id = self.find(path)?;
+        Some((id, self.inodes[&id].born))
+    }
+
+    /// Where each object is.
+    #[must_use]
+    pub fn objects(&self) -> BTreeMap<(u64, Timestamp), TreePath> {
+        let paths = self.entries().into_keys();
+        paths.filter_map(|path| Some((self.object(&path)?, path))).collect()
+    }
+
     /// The bytes of every file that is in the tree or in the staging area.
     #[must_use]
     pub fn contents(&self) -> BTreeSet<ContentHash> {
@@ -261,6 +275,11 @@ impl VirtualDisk {
     /// A new batch of effects begins: what was renamed before counts as any other.
     pub fn begin_batch(&mut self) {
         self.renamed.clear();
+    }
+
+    /// What waits in the staging area.
+    pub fn parked(&self) -> impl Iterator<Item = ParkingId> {
+        self.parked.keys().copied()
     }
 
     /// Performs an effect.
@@ -405,6 +424,9 @@ impl VirtualDisk {
         if found.kind == Kind::Directory {
             let just_made = expected.inode == 0 && expected.kind == Kind::Directory;
             return (just_made || found.same_object(expected)).then_some(id);
+        }
+        if matches!(at, Location::Parked(_, inside) if inside.is_root()) {
+            return found.same_object(expected).then_some(id);
         }
         let same = found.same_bytes(expected)
             && found.mode == expected.mode

@@ -8,7 +8,7 @@ use super::{Mirror, PlainTree, VirtualDisk};
 use crate::checkout::Limits;
 use crate::snapshot::Scope;
 use crate::values::Acts;
-use crate::vocabulary::{ContentHash, Name, TreePath};
+use crate::vocabulary::{ContentHash, Name, Timestamp, TreePath};
 
 /// What a user does, on paths of few names, so that they meet.
 #[derive(Clone, Debug)]
@@ -59,8 +59,13 @@ impl Deed {
         }
     }
 
-    /// What a watcher would report.
-    fn scopes(&self) -> Vec<Scope> {
+    /// What a watcher would report, asked before it is done. A watcher knows a directory by the path that
+    /// it had in `watched`, whatever became of it since.
+    fn scopes(
+        &self,
+        disk: &VirtualDisk,
+        watched: &BTreeMap<(u64, Timestamp), TreePath>,
+    ) -> Vec<Scope> {
         let paths = match self {
             Self::Rename(a, b) => vec![a, b],
             Self::Swap(a, b) => vec![a, b],
@@ -75,7 +80,8 @@ impl Deed {
         };
         let scope = |path: &TreePath| {
             let (directory, name) = path.split_last().unwrap();
-            Scope::Name(directory, name.clone())
+            let known = disk.object(&directory).and_then(|object| watched.get(&object));
+            Scope::Name(known.unwrap_or(&directory).clone(), name.clone())
         };
         let mut scopes: Vec<_> = paths.into_iter().map(scope).collect();
         if let Self::Swap(..) = self {
@@ -130,11 +136,14 @@ proptest! {
     fn acts_of_what_a_watcher_reports_make_the_tree_equal_to_the_disk(batches in any_batches()) {
         let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
         for batch in batches {
-            let done: Vec<_> =
-                batch.iter().filter(|deed| deed.perform(&mut mirror.disk)).collect();
-            let scopes = batch.iter().flat_map(Deed::scopes).collect();
+            let watched = mirror.disk.objects();
+            let mut scopes = Vec::new();
+            for deed in &batch {
+                scopes.extend(deed.scopes(&mirror.disk, &watched));
+                deed.perform(&mut mirror.disk);
+            }
             mirror.survey(&mut tree, scopes);
-            prop_assert_eq!(tree.entries(), mirror.disk.entries(), "after {:?}", done);
+            prop_assert_eq!(tree.entries(), mirror.disk.entries());
             prop_assert_eq!(tree.repairs, 0);
             prop_assert_eq!(mirror.survey_all(&mut tree), Acts::default());
         }
@@ -183,6 +192,32 @@ proptest! {
             prop_assert_eq!(tree.repairs, 0, "no act of a user came of our own effects");
             prop_assert_eq!(there.survey_all(&mut tree), Acts::default());
             prop_assert_eq!(there.base.parked().count(), 0);
+        }
+    }
+
+    #[test]
+    fn effects_done_before_a_crash_are_no_acts_of_a_user(
+        batches in any_batches(),
+        crashes in prop::collection::vec(0_usize..12, 1..6),
+    ) {
+        let mut tree = PlainTree::default();
+        let mut masters = [Mirror::default(), Mirror::default()];
+        let contents = all_contents();
+        let mut crashes = crashes.into_iter().cycle();
+        for (round, batch) in batches.into_iter().enumerate() {
+            let here = round % 2;
+            for deed in &batch {
+                deed.perform(&mut masters[here].disk);
+            }
+            masters[here].survey_all(&mut tree);
+            let there = &mut masters[1 - here];
+            for effects_max in crashes.by_ref().take(2) {
+                let found = there.check_out_and_crash(&mut tree, &contents, effects_max);
+                prop_assert_eq!(found.unwrap_or_default(), Acts::default());
+            }
+            there.check_out(&mut tree, &contents, Limits::default(), |_| {});
+            prop_assert_eq!(there.disk.entries(), tree.entries());
+            prop_assert_eq!(there.survey_all(&mut tree), Acts::default());
         }
     }
 

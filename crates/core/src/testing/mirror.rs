@@ -113,6 +113,41 @@ impl Mirror {
         panic!("no end of effects: {:?}", self.effects.iter().rev().take(20).collect::<Vec<_>>());
     }
 
+    /// Plans, and performs at most `effects_max` effects of the plan, of which the base never hears: the
+    /// master crashed. What it finds when it starts again is returned; none if there was nothing to do.
+    pub fn check_out_and_crash(
+        &mut self,
+        tree: &mut PlainTree,
+        contents: &BTreeMap<ContentHash, Vec<u8>>,
+        effects_max: usize,
+    ) -> Option<Acts> {
+        let touched = tree.take_touched();
+        let have = |hash: &ContentHash| match contents.get(hash) {
+            Some(bytes) => Availability::Inline(bytes.clone()),
+            None => Availability::Missing,
+        };
+        let mut plan = checkout::plan(&self.base, tree, &touched, &have, Limits::default());
+        plan.absorb(&mut self.base);
+        let disturbed = plan.disturbed();
+        self.disk.begin_batch();
+        for planned in plan.effects.iter().take(effects_max) {
+            self.disk.perform(&planned.effect);
+        }
+        for id in self.disk.parked() {
+            self.base.park(BaseId(id.0));
+        }
+        let scopes = vec![Scope::Subtree(TreePath::root())];
+        let snapshot = self.look(tree, scopes, &disturbed, |_| {});
+        let performed = tree.perform(&snapshot.acts);
+        snapshot.settle(&mut self.base, &performed);
+        let parked: BTreeSet<BaseId> = self.disk.parked().map(|id| BaseId(id.0)).collect();
+        let left: Vec<BaseId> = self.base.parked().filter(|id| !parked.contains(id)).collect();
+        left.into_iter().for_each(|id| self.base.remove(id));
+        tree.touch(&touched);
+        tree.touch(&snapshot.adopted);
+        (!plan.effects.is_empty()).then_some(snapshot.acts)
+    }
+
     /// The nodes of the base, for tests of what survived.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<NodeId> {

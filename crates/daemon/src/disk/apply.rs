@@ -277,11 +277,15 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What is at `spot`, if it is what is expected there.
-    pub(crate) fn guard(&self, spot: &Spot, expected: &Fingerprint) -> Step {
+    /// What is at `spot`, which is `at`, if it is what is expected there.
+    pub(crate) fn guard(&self, at: &Location, spot: &Spot, expected: &Fingerprint) -> Step {
         let now = spot.stat()?;
         let object = (now.device, now.inode);
+        // A crash may have come between parking it and noting its change time; what a program wrote to
+        // it through a descriptor of its own is found once it is back in the tree.
+        let is_parked = matches!(at, Location::Parked(_, inside) if inside.is_root());
         let same = match now.kind {
+            _ if is_parked => now.same_object(expected),
             // Inode 0 stands for one that this batch has made.
             Kind::Directory if expected.inode == 0 => self.touched.contains_key(&object),
             Kind::Directory => now.same_object(expected),
@@ -311,7 +315,7 @@ impl<'a> Run<'a> {
         expected: &Expected,
         staged: Option<Result<Staged, Problem>>,
     ) -> Step {
-        let staged = match staged {
+        let mut staged = match staged {
             Some(Ok(staged)) => staged,
             // What it is to be copied from may have been put by an earlier effect of this batch.
             Some(Err(_)) if is_local(effect) => {
@@ -321,14 +325,14 @@ impl<'a> Run<'a> {
             Some(Err(problem)) => return Err(Stop::Problem(problem)),
             None => return Err(Stop::Differs),
         };
-        let put = self.put_staged(&staged, at, expected);
+        let put = self.put_staged(&mut staged, at, expected);
         if put.is_err() {
             self.disk.unstage(&staged);
         }
         put
     }
 
-    fn put_staged(&mut self, staged: &Staged, at: &Location, expected: &Expected) -> Step {
+    fn put_staged(&mut self, staged: &mut Staged, at: &Location, expected: &Expected) -> Step {
         let spot = self.spot(at)?;
         match expected {
             Expected::Absent => {
@@ -343,7 +347,7 @@ impl<'a> Run<'a> {
 
     fn rename(&mut self, from: &Location, to: &Location, expected: &Fingerprint) -> Step {
         let (source, target) = (self.spot(from)?, self.spot(to)?);
-        let before = self.guard(&source, expected)?;
+        let before = self.guard(from, &source, expected)?;
         self.disk.at(Before::Move);
         move_entry(&source, &target)?;
         let after = target.stat().ok();
@@ -361,7 +365,7 @@ impl<'a> Run<'a> {
 
     fn remove_file(&mut self, at: &Location, expected: &Fingerprint) -> Step {
         let spot = self.spot(at)?;
-        let before = self.guard(&spot, expected)?;
+        let before = self.guard(at, &spot, expected)?;
         if before.kind == Kind::Directory {
             return Err(Stop::Differs);
         }
@@ -386,7 +390,7 @@ impl<'a> Run<'a> {
 
     fn remove_directory(&mut self, at: &Location, expected: &Fingerprint) -> Step {
         let spot = self.spot(at)?;
-        let before = self.guard(&spot, expected)?;
+        let before = self.guard(at, &spot, expected)?;
         if before.kind != Kind::Directory {
             return Err(Stop::Differs);
         }
@@ -403,7 +407,7 @@ impl<'a> Run<'a> {
         body: &Body,
     ) -> Step {
         let spot = self.spot(at)?;
-        let before = self.guard(&spot, expected)?;
+        let before = self.guard(at, &spot, expected)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle =
             rustix::fs::openat(&spot.directory, spot.name.as_bytes(), flags, Mode::empty())?;

@@ -112,7 +112,7 @@ impl Disk {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let commit_mark = rustix::fs::openat(root.state(), "commit", flags, mode)?;
-        Ok(Self {
+        let disk = Self {
             root,
             staging,
             versions,
@@ -123,7 +123,9 @@ impl Disk {
             stopping: Arc::default(),
             #[cfg(test)]
             hook: Hook::default(),
-        })
+        };
+        disk.keep_exchanged()?;
+        Ok(disk)
     }
 
     /// Cuts looks short once it is set: files that have not been read by then are unsettled.

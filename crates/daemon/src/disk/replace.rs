@@ -21,15 +21,16 @@ impl Run<'_> {
     /// Exchanges, and looks at what came out.
     pub(crate) fn replace(
         &mut self,
-        staged: &Staged,
+        staged: &mut Staged,
         at: &Location,
         spot: &Spot,
         expected: &Fingerprint,
     ) -> Result<(), Stop> {
-        let before = self.guard(spot, expected)?;
+        let before = self.guard(at, spot, expected)?;
         if before.kind == Kind::Directory {
             return Err(Stop::Differs);
         }
+        self.disk.name_for_exchange(staged)?;
         self.disk.at(Before::Replace);
         self.exchange(staged, spot)?;
         let came = stat_at(self.disk.staging.directory(), &*staged.name)?.node();

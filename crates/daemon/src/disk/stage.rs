@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pleach_core::values::{FileContent, LinkTarget, Problem, ProblemKind, PutSource};
 use pleach_core::vocabulary::{Attributes, ContentHash, Fingerprint, Kind, Timestamp, TreePath};
-use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::Disk;
 use super::read::{BUFFER_BYTES, open_to_read, read_full};
-use super::staging::{HOLE_BYTES, hash_of, is_zero};
+use super::staging::{HOLE_BYTES, PUT_SUFFIX, SWAP_SUFFIX, hash_of, is_zero};
 use super::stat::{problem, stat_at, stat_handle, times_with_mtime};
 use super::versions::{KeptBecause, name_of};
 
@@ -182,6 +182,34 @@ impl Disk {
         if let Err(errno) = cleared {
             tracing::warn!(name = staged.name, %errno, "a staged file could not be cleared away");
         }
+    }
+
+    /// Gives a staged file the name of one that is about to be exchanged: should a crash come after the
+    /// exchange, the next start knows that a user's file is under this name.
+    pub(crate) fn name_for_exchange(&self, staged: &mut Staged) -> Result<(), Errno> {
+        let directory = self.staging.directory();
+        let name = staged.name.replace(PUT_SUFFIX, SWAP_SUFFIX);
+        rustix::fs::renameat_with(
+            directory,
+            &staged.name,
+            directory,
+            &name,
+            RenameFlags::NOREPLACE,
+        )?;
+        staged.name = name;
+        Ok(())
+    }
+
+    /// Keeps what an exchange brought out of the tree before the last run ended, and could not keep.
+    pub(crate) fn keep_exchanged(&self) -> io::Result<()> {
+        for name in self.staging.exchanged()? {
+            let seen = stat_at(self.staging.directory(), &name)?.node();
+            match seen {
+                Some(now) => self.keep_staged(&name, None, KeptBecause::Lost, &now)?,
+                None => tracing::warn!(name, "what is staged under this name is no file"),
+            }
+        }
+        self.versions.write()
     }
 
     /// Moves what is under a name in the staging area to the versions.

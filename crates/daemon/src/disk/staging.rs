@@ -5,8 +5,11 @@
 //! <hash>        complete and verified in this run; at the next start it is a `.part` again, since a
 //!               power cut may have torn what was never made durable
 //! <n>.put       about to be renamed into the tree; at the next start it is removed
+//! <n>.swap      about to be exchanged with a file of the tree, or that file already; at the next start
+//!               it goes to the versions
 //! ```
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +26,11 @@ use super::root::{Root, open_directory_in};
 
 /// Blocks of this size that hold only zeros become holes.
 pub(crate) const HOLE_BYTES: usize = 64 << 10;
+
+/// What the names of files end with that are about to be put into the tree.
+pub(crate) const PUT_SUFFIX: &str = ".put";
+/// What the names of files end with that are exchanged with one of the tree.
+pub(crate) const SWAP_SUFFIX: &str = ".swap";
 
 /// How old a leftover of a fetch may get, in seconds.
 const PARTIAL_AGE_SECONDS_MAX: u64 = 7 * 24 * 3600;
@@ -105,7 +113,7 @@ impl Staging {
 
     /// A name that nothing in the staging area has.
     pub(crate) fn fresh_name(&self) -> String {
-        format!("{}.put", self.0.next.fetch_add(1, Ordering::Relaxed))
+        format!("{}{PUT_SUFFIX}", self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Takes a complete content out, under a fresh name.
@@ -127,16 +135,27 @@ impl Staging {
         }
     }
 
-    fn clear_leftovers(&self) -> Result<(), Errno> {
-        let directory = self.directory();
+    /// The names of what was being exchanged when the last run ended.
+    pub(crate) fn exchanged(&self) -> Result<Vec<String>, Errno> {
+        let names = self.names()?.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.filter(|name| name.ends_with(SWAP_SUFFIX)).collect())
+    }
+
+    fn names(&self) -> Result<Vec<CString>, Errno> {
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(directory)? {
+        for entry in rustix::fs::Dir::read_from(self.directory())? {
             names.push(entry?.file_name().to_owned());
         }
+        Ok(names)
+    }
+
+    fn clear_leftovers(&self) -> Result<(), Errno> {
+        let directory = self.directory();
+        let names = self.names()?;
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
         for name in names {
             let Ok(text) = name.to_str() else { continue };
-            if text.ends_with(".put") {
+            if text.ends_with(PUT_SUFFIX) {
                 rustix::fs::unlinkat(directory, text, AtFlags::empty())?;
             } else if text.parse::<ContentHash>().is_ok() {
                 let part = format!("{text}.part");

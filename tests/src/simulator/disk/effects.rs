@@ -125,7 +125,9 @@ impl Disk {
 
     fn guard(&self, batch: &Batch, key: InodeKey, expected: &Fingerprint) -> Result<(), Outcome> {
         let now = self.fingerprint(key);
-        let equal = if matches!(self.inode(key).node, Node::Directory(_)) {
+        let equal = if self.inode(key).parent == Some(Parent::Parked) {
+            now.same_object(expected)
+        } else if matches!(self.inode(key).node, Node::Directory(_)) {
             match expected.inode {
                 0 => batch.made.contains(&key),
                 _ => now.same_object(expected),

@@ -1,6 +1,6 @@
 //! The staging area and the versions.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use super::*;
 
@@ -25,6 +25,22 @@ fn fetch_resumes_after_a_restart() {
     partial.write_at(60_000, &bytes[60_000..]).unwrap();
     partial.finish().unwrap();
     assert!(bench.disk.staging().has(hash));
+}
+
+#[test]
+fn what_an_exchange_brought_out_before_a_crash_is_kept() {
+    let bench = Bench::new();
+    let staging = bench.scratch.path().join("store/.pleach/staging");
+    std::fs::write(staging.join("7.swap"), b"a user's").unwrap();
+    std::fs::write(staging.join("8.put"), b"our own").unwrap();
+    let bench = reopen(bench);
+    assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0);
+    let kept = bench.disk.versions().list(None);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let mut text = String::new();
+    let mut file = bench.disk.versions().open_version(kept[0].id).unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a user's");
 }
 
 #[test]
