@@ -16,6 +16,10 @@ use crate::identity::{peer_of, random};
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(30);
+/// How often in a row a member closes a connection without a word before that is told, and after how
+/// many more it is told again. Once or twice is usual: it was stopping, or both had dialled at once.
+const SHUT_OUT_TOLD: u32 = 3;
+const SHUT_OUT_TOLD_AGAIN: u32 = 100;
 /// How many addresses of its own telling are kept for one member, beside those of its entry.
 const HINTS_MAX: usize = 16;
 
@@ -29,6 +33,7 @@ struct Target {
     dialling: bool,
     connections: usize,
     quic_next: bool,
+    shut_out: u32,
 }
 
 impl Target {
@@ -42,6 +47,7 @@ impl Target {
             dialling: false,
             connections: 0,
             quic_next: false,
+            shut_out: 0,
         }
     }
 
@@ -144,8 +150,15 @@ impl Reach {
     /// The peer has said hello: it is really there.
     pub(super) fn greeted(&mut self, peer: &PeerId) {
         if let Some(target) = self.0.get_mut(peer) {
-            target.failures = 0;
+            (target.failures, target.shut_out) = (0, 0);
         }
+    }
+
+    /// The peer has closed a connection before it said hello; whether that is worth telling.
+    pub(super) fn shut_out(&mut self, peer: &PeerId) -> bool {
+        let Some(target) = self.0.get_mut(peer) else { return false };
+        target.shut_out = target.shut_out.saturating_add(1);
+        target.shut_out % SHUT_OUT_TOLD_AGAIN == SHUT_OUT_TOLD
     }
 
     /// A connection is gone.
@@ -304,6 +317,18 @@ mod tests {
         reach.greeted(&peer);
         reach.disconnected(&peer, now);
         assert!(reach.next_due().unwrap() <= now + DELAY_MIN);
+    }
+
+    #[test]
+    fn member_that_hangs_up_without_a_word_is_told_of_when_it_goes_on() {
+        let now = Instant::now();
+        let (peer, member) = member(&[TCP]);
+        let mut reach = Reach::default();
+        reach.set_members(&[(peer, &member)], now);
+        let told: Vec<_> = (0..110).filter(|_| reach.shut_out(&peer)).collect();
+        assert_eq!(told, [2, 102]);
+        reach.greeted(&peer);
+        assert!(!reach.shut_out(&peer) && !reach.shut_out(&peer));
     }
 
     #[test]

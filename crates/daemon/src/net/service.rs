@@ -56,10 +56,26 @@ const ESTABLISHED_PER_PEER_MAX: u32 = 4;
 pub(super) enum Command {
     SetMembers(Vec<Member>, oneshot::Sender<()>),
     Broadcast(Arc<[u8]>),
-    Open { peer: PeerId, connection: ConnectionId, stream: OpenStream },
-    Greeted { peer: PeerId, addresses: Vec<String> },
+    Open {
+        peer: PeerId,
+        connection: ConnectionId,
+        stream: OpenStream,
+    },
+    Greeted {
+        peer: PeerId,
+        addresses: Vec<String>,
+    },
+    /// A member hung up before its hello, for what is known of the reason.
+    ShutOut {
+        peer: PeerId,
+        master: MasterId,
+        reason: String,
+    },
     CloseConnection(ConnectionId),
-    Dial { peer: PeerId, addresses: Vec<Multiaddr> },
+    Dial {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -372,6 +388,11 @@ impl Service {
                     self.reach.hint(&peer, address, Instant::now());
                 }
             }
+            Command::ShutOut { peer, master, reason } => {
+                if self.reach.shut_out(&peer) {
+                    self.network.refused(Some(master), reason);
+                }
+            }
             Command::CloseConnection(connection) => self.close_connection(connection),
             Command::Dial { peer, addresses } => self.dial_resolved(peer, addresses),
             Command::Shutdown(_) => {}
@@ -538,7 +559,8 @@ impl Service {
                             "it closed the connection or does not speak our version ({error}): \
                              it may not know this master as a member"
                         );
-                        network.refused(Some(master), reason);
+                        let shut_out = Command::ShutOut { peer, master, reason };
+                        let _ = network.commands.send(shut_out).await;
                         let _ = network.commands.send(Command::CloseConnection(id)).await;
                     }
                 }

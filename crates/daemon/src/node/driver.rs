@@ -269,6 +269,8 @@ impl Driver {
             }
             NetEvent::JoinRequest(request) => self.admit(request),
             NetEvent::Handover(request) => self.hand_over(request),
+            // It refuses everybody, as it was told to.
+            NetEvent::Refused { .. } if self.isolated => {}
             NetEvent::Refused { who, reason } => {
                 let who = who.map_or_else(|| "somebody".to_owned(), |who| self.name_of(who));
                 if let Some(suppressed) = self.refusals.allow(self.clock.elapsed_ms()) {
