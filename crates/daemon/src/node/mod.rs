@@ -17,6 +17,7 @@ mod answer;
 mod content;
 mod driver;
 mod hand;
+mod ports;
 mod refusals;
 mod tally;
 mod verify;
@@ -39,7 +40,7 @@ use crate::control::{self, Call, EventReport, Refusal, RefusalKind, Reply, Reque
 use crate::disk::{Dirty, Disk, DiskOptions, Hints, Owners, SpecialBits, Watcher};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{Discovery, NetConfig, NetError, Network};
-use crate::state::{State, StateError};
+use crate::state::{MetaKey, State, StateError};
 use crate::store::{self, OpenStore, StoreError};
 use crate::ticket::{Invitation, Invitations};
 use content::Contents;
@@ -217,7 +218,7 @@ impl NodeBuilder {
 
     /// Starts it. Must be called in a tokio runtime with several threads.
     pub async fn start(self) -> Result<Node, StartError> {
-        let OpenStore { root, state, key, seed, store_name, master_name, config, introduction } =
+        let OpenStore { root, mut state, key, seed, store_name, master_name, config, introduction } =
             store::open(&self.dir)?;
         let disk_options = DiskOptions {
             owners: match config.replicate_owner {
@@ -261,13 +262,26 @@ impl NodeBuilder {
         };
         let wanted = self.listen.clone().unwrap_or_else(|| config.listen.addresses());
         let fallback = if self.listen.is_some() { None } else { config.listen.fallback() };
-        let (network, net_events) = match (Network::start(net_config(wanted)).await, fallback) {
+        let before = listened_before(&state)?;
+        let start = async |wanted: Vec<Multiaddr>| {
+            let again = ports::as_before(&wanted, &before);
+            match Network::start(net_config(again.clone())).await {
+                Err(NetError::PortInUse { .. }) if again != wanted => {
+                    Network::start(net_config(wanted)).await
+                }
+                started => started,
+            }
+        };
+        let (network, net_events) = match (start(wanted).await, fallback) {
             (Err(NetError::PortInUse { address }), Some(fallback)) => {
                 tracing::warn!(%address, "in use; listening on a free port instead");
-                Network::start(net_config(fallback)).await?
+                start(fallback).await?
             }
             (started, _) => started?,
         };
+        let listening: Vec<_> = network.listen_addrs().iter().map(ToString::to_string).collect();
+        let listening = postcard::to_allocvec(&listening).expect("texts can be encoded");
+        state.set_meta(&[(MetaKey::Listening, &listening)])?;
         let (watcher, hints) = Watcher::start(&root)
             .map_err(|problem| io("can't watch", std::io::Error::other(problem.reason)))?;
         let listener = control::bind(root.path())
@@ -314,8 +328,14 @@ impl NodeBuilder {
             tally: tally::Tally::default(),
         };
         let stopping = disk.stopping();
-        let hand =
-            Hand { disk, watcher, chores: chores_out, jobs: jobs.clone(), limit_told: false };
+        let hand = Hand {
+            disk,
+            watcher,
+            chores: chores_out,
+            jobs: jobs.clone(),
+            limit_told: false,
+            lost_told: false,
+        };
         let threads = vec![
             spawn("driver", move || driver.run()).map_err(|source| io("can't start on", source))?,
             spawn("hand", move || hand.run()).map_err(|source| io("can't start on", source))?,
@@ -395,6 +415,15 @@ fn hint(dirty: Dirty) -> Hint {
         Dirty::Name(path) => Hint::Changed(path),
         Dirty::Removed(path) => Hint::Removed(path),
     }
+}
+
+/// Where this master listened when it last ran.
+fn listened_before(state: &State) -> Result<Vec<Multiaddr>, StateError> {
+    let texts: Vec<String> = state
+        .meta(MetaKey::Listening)?
+        .and_then(|bytes| postcard::from_bytes(&bytes).ok())
+        .unwrap_or_default();
+    Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
 }
 
 fn read_invitations(state: &State) -> Result<Invitations, StateError> {

@@ -46,10 +46,8 @@ pub enum MetaKey {
     Since,
     /// Postcard: the members that a joiner was told of, to find them at its first start.
     Introduction,
-    /// Opaque: addresses at which the other masters were last reached.
-    PeerAddresses,
-    /// Opaque: version vectors that the other masters were last known to have.
-    PeerKnowledge,
+    /// Postcard: the addresses that this master last listened on.
+    Listening,
 }
 
 impl MetaKey {
@@ -64,8 +62,7 @@ impl MetaKey {
             Self::Incarnation => "incarnation",
             Self::Since => "since",
             Self::Introduction => "introduction",
-            Self::PeerAddresses => "peer_addresses",
-            Self::PeerKnowledge => "peer_knowledge",
+            Self::Listening => "listening",
         }
     }
 }
