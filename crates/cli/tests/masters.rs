@@ -148,6 +148,77 @@ fn conflict_is_listed_shown_and_settled() {
 }
 
 #[test]
+fn masters_that_are_all_restarted_find_each_other_at_once_and_make_no_fuss() {
+    let (_dir, top) = scratch();
+    let (a, first, b) = two_masters(&top, &top);
+    let mut daemons = vec![first, Daemon::start(&b)];
+    until("they are connected", || connected(&a) == 1 && connected(&b) == 1);
+    // On ports that the system chooses, and nobody else is there to tell them.
+    for _ in 0..4 {
+        for daemon in daemons.drain(..) {
+            assert_eq!(daemon.stop(Signal::TERM), 0);
+        }
+        daemons.extend([Daemon::start(&a), Daemon::start(&b)]);
+        until("they are connected again", || connected(&a) == 1 && connected(&b) == 1);
+        for daemon in &daemons {
+            let log = daemon.log();
+            assert!(log.lines().all(|line| line.contains(" INFO ")), "{log}");
+        }
+    }
+}
+
+#[test]
+fn lost_root_is_one_problem_and_what_came_meanwhile_is_done_when_it_is_back() {
+    let (_dir, top) = scratch();
+    let (a, first, b) = two_masters(&top, &top);
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    let mut events = command(env!("CARGO_BIN_EXE_pleach"), &b)
+        .arg("events")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    let mut next = |kind: &str| {
+        let lines = lines.by_ref().map(|line| line.unwrap());
+        let events = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        let mut problems = 0;
+        for event in events {
+            problems += u32::from(event["event"] == "problem_appeared");
+            if event["event"] == kind {
+                break;
+            }
+        }
+        problems
+    };
+
+    fs::write(b.join("before"), "").unwrap();
+    assert_eq!(next("local_change"), 0);
+    let aside = top.join("aside");
+    fs::rename(&b, &aside).unwrap();
+    fs::create_dir(&b).unwrap();
+    assert_eq!(next("problem_appeared"), 1);
+    fs::write(a.join("meanwhile"), "meanwhile").unwrap();
+    let told = || second.log().lines().filter(|line| line.contains(" WARN ")).count();
+    until("the other master has it", || {
+        let status = pleach(&a, &["status", "--json"]).json();
+        status["masters"].as_array().unwrap().iter().any(|m| m["behind_changes"] == 1)
+    });
+    fs::remove_dir(&b).unwrap();
+    fs::rename(&aside, &b).unwrap();
+    assert_eq!(next("problem_solved"), 0);
+    until("what came meanwhile is there", || {
+        fs::read(b.join("meanwhile")).is_ok_and(|bytes| bytes == b"meanwhile")
+    });
+    assert_eq!(told(), 1, "{}", second.log());
+    let status = pleach(&b, &["status", "--json"]).json();
+    assert_eq!((&status["problems"], &status["frozen"]), (&serde_json::json!([]), &Value::Null));
+    drop((first, second));
+    events.wait().unwrap();
+}
+
+#[test]
 fn joiner_knows_of_open_conflicts_before_its_first_start_and_adopts_what_it_holds() {
     let (_dir, top) = scratch();
     let (a, first, b) = two_masters(&top, &top);

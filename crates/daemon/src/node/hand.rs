@@ -24,6 +24,8 @@ pub(super) struct Hand {
     pub(super) jobs: SyncSender<Job>,
     /// Whether it was told that not everything can be watched.
     pub(super) limit_told: bool,
+    /// Whether it was told that the root is lost.
+    pub(super) lost_told: bool,
 }
 
 /// What is left to do when there is nothing else.
@@ -32,6 +34,20 @@ enum Leisure {
     Nothing,
     Settle,
     FindRoot,
+}
+
+/// Whether the root is still the one that was opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RootState {
+    There,
+    Lost,
+}
+
+/// What a lost root kept from being done is tried again when it is back: no problem of the path's own.
+fn keep_for_later(outcome: &mut Outcome) {
+    if matches!(outcome, Outcome::Failed(problem) if problem.kind == ProblemKind::RootLost) {
+        *outcome = Outcome::Differs;
+    }
 }
 
 impl Hand {
@@ -55,22 +71,34 @@ impl Hand {
                 Err(RecvTimeoutError::Timeout) => leisure = self.at_leisure(leisure),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Err(lost) = self.disk.root().still_there() {
-                if leisure != Leisure::FindRoot {
-                    leisure = Leisure::FindRoot;
-                    self.tell(Input::RootLost(Problem {
-                        kind: ProblemKind::RootLost,
-                        path: TreePath::root(),
-                        reason: lost.to_string(),
-                    }));
-                }
-            } else if leisure == Leisure::FindRoot {
-                leisure = Leisure::Settle;
-                self.tell(Input::RootBack);
+            match (self.check_root(), leisure) {
+                (RootState::Lost, _) => leisure = Leisure::FindRoot,
+                (RootState::There, Leisure::FindRoot) => leisure = Leisure::Settle,
+                (RootState::There, _) => {}
             }
             if self.disk.ignore_generation() != rules {
                 rules = self.disk.ignore_generation();
                 self.tell(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+            }
+        }
+    }
+
+    /// Tells when the root is lost or back. Before what a chore came to: that the root is lost is one
+    /// problem, and not one of every path.
+    fn check_root(&mut self) -> RootState {
+        match self.disk.root().still_there() {
+            Err(lost) => {
+                if !std::mem::replace(&mut self.lost_told, true) {
+                    let (kind, path) = (ProblemKind::RootLost, TreePath::root());
+                    self.tell(Input::RootLost(Problem { kind, path, reason: lost.to_string() }));
+                }
+                RootState::Lost
+            }
+            Ok(()) => {
+                if std::mem::take(&mut self.lost_told) {
+                    self.tell(Input::RootBack);
+                }
+                RootState::There
             }
         }
     }
@@ -84,10 +112,13 @@ impl Hand {
         match chore {
             Chore::Look(look) => {
                 let looked = self.look(&look);
+                self.check_root();
                 self.tell(Input::Looked(looked));
             }
             Chore::Apply(effects) => {
-                let outcomes = self.apply(&effects);
+                let mut outcomes = self.apply(&effects);
+                self.check_root();
+                outcomes.iter_mut().for_each(keep_for_later);
                 self.tell(Input::Applied(outcomes));
             }
             Chore::Retain(hash, bytes) => self.retain(hash, bytes.as_deref()),
