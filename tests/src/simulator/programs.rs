@@ -93,7 +93,7 @@ impl World {
             Call::RemoveTree { path } => self.remove_next(master, path),
             Call::MakeDirectory { path } => {
                 let made = self.masters[master].disk.make_directory(path);
-                self.hint_if(made, master, Hint::Created(path.clone()))
+                self.hint_if(made, master, Hint::Written(path.clone()))
             }
             Call::MakeSymlink { path, target } => {
                 let made = self.masters[master].disk.make_symlink(path, target.clone());
@@ -101,15 +101,15 @@ impl World {
                     let hash = ContentHash::of(target.as_bytes());
                     self.oracle.written(hash, master, Some(path.clone()), self.now_us);
                 }
-                self.hint_if(made, master, Hint::Created(path.clone()))
+                self.hint_if(made, master, Hint::Changed(path.clone()))
             }
             Call::ChangeMode { path, mode } => {
                 let changed = self.masters[master].disk.change_mode(path, *mode);
-                self.hint_if(changed, master, Hint::Changed(path.clone()))
+                self.hint_if(changed, master, Hint::Written(path.clone()))
             }
             Call::Touch { path, modified } => {
                 let touched = self.masters[master].disk.touch(path, *modified);
-                self.hint_if(touched, master, Hint::Changed(path.clone()))
+                self.hint_if(touched, master, Hint::Written(path.clone()))
             }
         }
     }
@@ -137,7 +137,7 @@ impl World {
         let (key, opened) = disk.open(path, truncate).map_err(drop)?;
         self.programs[program].slots.insert(slot, Descriptor { key, written: false });
         match (opened, truncate, before) {
-            (Opened::Created, ..) => self.watch(master, Hint::Created(path.clone())),
+            (Opened::Created, ..) => self.watch(master, Hint::Changed(path.clone())),
             (Opened::Existing, Truncate::ToEmpty, Some(before)) => {
                 self.oracle.destroyed(&before);
                 self.watch(master, Hint::Changed(path.clone()));
@@ -202,14 +202,17 @@ impl World {
                 self.oracle.path_closed(to);
             }
         }
-        // inotify tells of a rename in two halves, which the watcher may fail to join.
-        if self.random.random_range(0..8) == 0 {
-            self.watch(master, Hint::Removed(from.clone()));
-            self.watch(master, Hint::Written(to.clone()));
-        } else {
+        self.watch_rename(master, from, to);
+        Ok(())
+    }
+
+    /// inotify tells of a rename in two halves, which the watcher may fail to join.
+    fn watch_rename(&mut self, master: usize, from: &TreePath, to: &TreePath) {
+        self.watch(master, Hint::Removed(from.clone()));
+        self.watch(master, Hint::Written(to.clone()));
+        if self.random.random_range(0..8) != 0 {
             self.watch(master, Hint::Renamed(from.clone(), to.clone()));
         }
-        Ok(())
     }
 
     fn unlink(&mut self, master: usize, path: &TreePath) -> Result<(), ()> {
@@ -274,13 +277,14 @@ impl World {
         };
         let Some(at) = tree(effect.target()) else { return };
         let hint = match effect {
-            Effect::MakeDirectory { .. } | Effect::PutSymlink { .. } => Hint::Created(at),
-            Effect::PutFile { .. } => Hint::Written(at),
+            Effect::MakeDirectory { .. } | Effect::PutSymlink { .. } | Effect::PutFile { .. } => {
+                Hint::Written(at)
+            }
             Effect::RemoveFile { .. } | Effect::RemoveDirectory { .. } => Hint::Removed(at),
-            Effect::SetAttributes { .. } => Hint::Changed(at),
+            Effect::SetAttributes { .. } => Hint::Written(at),
             Effect::Move { from, .. } => match tree(from) {
-                Some(from) => Hint::Renamed(from, at),
-                None => Hint::Created(at),
+                Some(from) => return self.watch_rename(master, &from, &at),
+                None => Hint::Written(at),
             },
         };
         self.watch(master, hint);

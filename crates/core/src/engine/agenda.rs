@@ -1,8 +1,10 @@
 //! The agenda: what on the disk is to be looked at, and when it will have settled.
 //!
 //! A save to a known path is looked at once it is closed or renamed into place. A new name waits in case
-//! it is somebody's temporary file, and a name that went waits in case it comes back: both halves of an
-//! editor's save are seen in one look. A file that is published again and again backs off by itself.
+//! it is somebody's temporary file, and a name that went waits in case it comes back: what it is called
+//! now is found first, and half a rename is not taken for a removal. A file that an editor renamed away
+//! and wrote anew waits until the editor removes what it renamed. A file that is published again and again
+//! backs off by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +12,20 @@ use super::Hint;
 use crate::snapshot::Scope;
 use crate::vocabulary::TreePath;
 
-/// How long a new or vanished name waits.
+/// How long a new name waits.
 const SETTLE_NEW_MS: u64 = 40;
-/// How long a vanished name waits: longer than a new one, so that what it is called now is found first,
-/// and half a rename is not taken for a removal.
-const SETTLE_GONE_MS: u64 = 60;
+/// How long a name must have been gone before that counts: longer than a new one waits.
+pub(super) const SETTLE_GONE_MS: u64 = 60;
 /// How long a file that is being written must be quiet.
 const SETTLE_CHANGED_MS: u64 = 200;
+/// How long a file that was renamed away and written anew waits for its backup to be removed.
+const SETTLE_BACKUP_MS: u64 = 500;
 /// How old a change gets at most before it is looked at.
 const AGE_MS_MAX: u64 = 3_000;
 /// How many scopes are kept apart; beyond, everything is looked at.
 const SCOPES_MAX: usize = 20_000;
+/// How many files that were renamed away are remembered.
+const BACKUPS_MAX: usize = 256;
 /// How often a file may be published in a row before it backs off.
 const HEAT_FREE: u32 = 40;
 /// How long it takes to forget one publication.
@@ -30,20 +35,21 @@ const HEAT_DELAY_MS_MAX: u64 = 5_000;
 /// How many hot files are remembered.
 const HEAT_FILES_MAX: usize = 1_024;
 
-/// Whether a settling scope may be hurried by the closing of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    /// It may.
-    Loose,
-    /// The name went or came by a rename a moment ago: the rest of the act is still to come.
-    Held,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     first_ms: u64,
     due_ms: u64,
-    hold: Hold,
+    /// Since when the name has been gone, as far as was told.
+    vanished_ms: Option<u64>,
+}
+
+/// A known file that was renamed to a new name.
+#[derive(Clone, Debug)]
+struct Backup {
+    name: TreePath,
+    renamed_ms: u64,
+    /// Whether the file has been written anew and closed.
+    complete: bool,
 }
 
 /// What a path is to the base.
@@ -54,13 +60,21 @@ pub(super) enum Known {
     Other,
 }
 
+/// What is due.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) scopes: Vec<Scope>,
+    /// Names that have been gone for long enough, as far as was told.
+    pub(super) vanished: Vec<TreePath>,
+}
+
 /// What is to be looked at, by when it is due.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     pending: BTreeMap<Scope, Pending>,
     by_due: BTreeSet<(u64, Scope)>,
-    /// Pending scopes whose name came to be, by when that was first noted.
-    fresh: BTreeSet<(u64, Scope)>,
+    /// By the path of the file.
+    backups: BTreeMap<TreePath, Backup>,
     heat: BTreeMap<TreePath, (u32, u64)>,
 }
 
@@ -73,52 +87,36 @@ impl Agenda {
                     Known::Unknown => SETTLE_NEW_MS,
                     Known::Directory | Known::Other => self.heat_delay(&path, now),
                 };
-                if known(&path) == Known::Unknown {
-                    self.note_fresh(now, &path);
+                self.complete(now, &path, delay);
+            }
+            Hint::Removed(path) => self.vanished(now, &path),
+            Hint::Changed(path) => {
+                let delay = SETTLE_CHANGED_MS + self.heat_delay(&path, now);
+                self.put(now, name_scope(&path), now + delay);
+                self.is_written_anew(&path);
+            }
+            Hint::Renamed(from, to) => match (known(&from), known(&to)) {
+                // A directory that is called otherwise is at rest.
+                (Known::Directory, _) => {
+                    self.set_due(&name_scope(&from), now);
+                    self.set_due(&name_scope(&to), now);
                 }
-                self.hurry(now, path, delay);
-            }
-            Hint::Created(path) => {
-                self.note_fresh(now, &path);
-                self.settle_new(now, path, Hold::Loose);
-            }
-            Hint::Removed(path) => {
-                if let Some(scope) = name_scope(&path) {
-                    self.put(now, scope, now + SETTLE_GONE_MS, Hold::Held);
-                }
-            }
-            Hint::Changed(path) => self.slide(now, path, SETTLE_CHANGED_MS),
-            Hint::Renamed(from, to) => {
-                // A temporary file that takes a known file's place, and a directory, are at rest.
-                let at_rest = known(&to) != Known::Unknown || known(&from) == Known::Directory;
-                if at_rest && !self.is_held(&to) {
-                    let delay = self.heat_delay(&to, now);
-                    self.hurry(now, from, delay);
-                    self.hurry(now, to, delay);
-                } else {
-                    self.note_fresh(now, &to);
-                    self.settle_new(now, from, Hold::Held);
-                    self.settle_new(now, to, Hold::Loose);
-                }
-            }
-            Hint::Directory(path) => {
-                self.put(now, Scope::Directory(path), now + SETTLE_NEW_MS, Hold::Loose);
-            }
-            Hint::Subtree(path) => {
-                self.put(now, Scope::Subtree(path), now + SETTLE_NEW_MS, Hold::Loose);
-            }
+                (Known::Other, Known::Unknown) => self.renamed_away(now, from, to),
+                _ => {}
+            },
+            Hint::Directory(path) => self.put(now, Scope::Directory(path), now + SETTLE_NEW_MS),
+            Hint::Subtree(path) => self.put(now, Scope::Subtree(path), now + SETTLE_NEW_MS),
         }
         if self.pending.len() > SCOPES_MAX {
             self.pending.clear();
             self.by_due.clear();
-            self.fresh.clear();
-            self.put(now, Scope::Subtree(TreePath::root()), now + SETTLE_NEW_MS, Hold::Loose);
+            self.put(now, Scope::Subtree(TreePath::root()), now + SETTLE_NEW_MS);
         }
     }
 
     /// Looks at this again after `delay_ms`.
     pub(super) fn again(&mut self, now: u64, scope: Scope, delay_ms: u64) {
-        self.put(now, scope, now + delay_ms, Hold::Loose);
+        self.put(now, scope, now + delay_ms);
     }
 
     /// A directory is called otherwise now: what is to be looked at below it, is to be looked at there.
@@ -142,7 +140,10 @@ impl Agenda {
             })
             .collect();
         for (scope, pending) in found {
-            self.put(now, scope, pending.due_ms, pending.hold);
+            self.put(now, scope.clone(), pending.due_ms);
+            if let Some(moved) = self.pending.get_mut(&scope) {
+                moved.vanished_ms = moved.vanished_ms.max(pending.vanished_ms);
+            }
         }
     }
 
@@ -172,46 +173,25 @@ impl Agenda {
         }
     }
 
-    /// The scopes that are due, if any. With a name that vanished, those come that came to be at about
-    /// the same time, due or not: both halves of a rename are seen in one look.
-    pub(super) fn take_due(&mut self, now: u64) -> Vec<Scope> {
-        let mut due = Vec::new();
-        let mut vanished: Option<(u64, u64)> = None;
+    /// Takes what is due.
+    pub(super) fn take_due(&mut self, now: u64) -> Due {
+        let mut due = Due::default();
         while let Some((at, _)) = self.by_due.first()
             && *at <= now
         {
             let (_, scope) = self.by_due.pop_first().expect("it has a first");
-            if let Some(pending) = self.pending.remove(&scope) {
-                let first_ms = pending.first_ms;
-                self.fresh.remove(&(first_ms, scope.clone()));
-                if pending.hold == Hold::Held {
-                    let (from, to) = vanished.unwrap_or((first_ms, first_ms));
-                    vanished = Some((from.min(first_ms), to.max(first_ms)));
+            let pending = self.pending.remove(&scope);
+            if let Scope::Name(directory, name) = &scope {
+                let path = directory.join(name);
+                self.backups.remove(&path);
+                let since = pending.and_then(|pending| pending.vanished_ms);
+                if since.is_some_and(|since| since + SETTLE_GONE_MS <= now) {
+                    due.vanished.push(path);
                 }
             }
-            due.push(scope);
-        }
-        if let Some((from, to)) = vanished {
-            self.take_fresh(from.saturating_sub(SETTLE_GONE_MS), to + SETTLE_GONE_MS, &mut due);
+            due.scopes.push(scope);
         }
         due
-    }
-
-    fn take_fresh(&mut self, from_ms: u64, to_ms: u64, due: &mut Vec<Scope>) {
-        let near: Vec<(u64, Scope)> = self
-            .fresh
-            .iter()
-            .skip_while(|(at, _)| *at < from_ms)
-            .take_while(|(at, _)| *at <= to_ms)
-            .cloned()
-            .collect();
-        for key in near {
-            self.fresh.remove(&key);
-            if let Some(pending) = self.pending.remove(&key.1) {
-                self.by_due.remove(&(pending.due_ms, key.1.clone()));
-                due.push(key.1);
-            }
-        }
     }
 
     /// When something is due.
@@ -224,49 +204,67 @@ impl Agenda {
         self.pending.is_empty()
     }
 
-    fn is_held(&self, path: &TreePath) -> bool {
-        name_scope(path)
-            .and_then(|scope| self.pending.get(&scope))
-            .is_some_and(|pending| pending.hold == Hold::Held)
+    /// The name is whole: due after `delay_ms`, or when it would count as gone, or without its backup.
+    fn complete(&mut self, now: u64, path: &TreePath, delay_ms: u64) {
+        let scope = name_scope(path);
+        let settled = match self.pending.get(&scope) {
+            None => return self.put(now, scope, now + delay_ms),
+            Some(pending) => pending.vanished_ms.map_or(0, |since| since + SETTLE_GONE_MS),
+        };
+        let backup = match self.is_written_anew(path) {
+            Some(backup) => {
+                backup.complete = true;
+                backup.renamed_ms + SETTLE_BACKUP_MS
+            }
+            None => 0,
+        };
+        self.set_due(&scope, (now + delay_ms).max(settled).max(backup));
     }
 
-    /// The name came to be; called before it is put on the agenda.
-    fn note_fresh(&mut self, now: u64, path: &TreePath) {
-        let Some(scope) = name_scope(path) else { return };
-        let first_ms = self.pending.get(&scope).map_or(now, |pending| pending.first_ms);
-        self.fresh.insert((first_ms, scope));
-    }
-
-    fn settle_new(&mut self, now: u64, path: TreePath, hold: Hold) {
-        let Some(scope) = name_scope(&path) else { return };
-        self.put(now, scope, now + SETTLE_NEW_MS, hold);
-    }
-
-    fn slide(&mut self, now: u64, path: TreePath, quiet_ms: u64) {
-        let delay = quiet_ms + self.heat_delay(&path, now);
-        let Some(scope) = name_scope(&path) else { return };
-        self.put(now, scope, now + delay, Hold::Loose);
-    }
-
-    /// Due after `delay`, unless the name is held.
-    fn hurry(&mut self, now: u64, path: TreePath, delay_ms: u64) {
-        let Some(scope) = name_scope(&path) else { return };
-        match self.pending.get(&scope) {
-            Some(Pending { hold: Hold::Held, .. }) => {}
-            Some(_) => self.set_due(&scope, now + delay_ms),
-            None => self.put(now, scope, now + delay_ms, Hold::Loose),
+    fn vanished(&mut self, now: u64, path: &TreePath) {
+        let scope = name_scope(path);
+        self.put(now, scope.clone(), now + SETTLE_GONE_MS);
+        if let Some(pending) = self.pending.get_mut(&scope) {
+            pending.vanished_ms = Some(now);
+        }
+        let backed_up = self.backups.iter().find(|(_, backup)| backup.name == *path);
+        if let Some((file, backup)) = backed_up {
+            let (file, complete) = (file.clone(), backup.complete);
+            self.backups.remove(&file);
+            if complete {
+                self.set_due(&name_scope(&file), now);
+            }
         }
     }
 
-    fn put(&mut self, now: u64, scope: Scope, due_ms: u64, hold: Hold) {
-        let (first_ms, hold, due_ms) = match self.pending.get(&scope) {
-            None => (now, hold, due_ms),
+    fn renamed_away(&mut self, now: u64, file: TreePath, to: TreePath) {
+        if self.backups.len() >= BACKUPS_MAX {
+            self.backups.clear();
+        }
+        self.backups.insert(file, Backup { name: to, renamed_ms: now, complete: false });
+    }
+
+    /// Something is called as a file was that has been renamed away: what that is called now is looked at
+    /// no sooner than this.
+    fn is_written_anew(&mut self, path: &TreePath) -> Option<&mut Backup> {
+        let backup = self.backups.get(path)?;
+        let (name, until) = (name_scope(&backup.name), backup.renamed_ms + SETTLE_BACKUP_MS);
+        if self.pending.get(&name).is_some_and(|pending| pending.due_ms < until) {
+            self.set_due(&name, until);
+        }
+        self.backups.get_mut(path)
+    }
+
+    fn put(&mut self, now: u64, scope: Scope, due_ms: u64) {
+        let (first_ms, vanished_ms, due_ms) = match self.pending.get(&scope) {
+            None => (now, None, due_ms),
             Some(old) => {
-                let hold = if old.hold == Hold::Held { Hold::Held } else { hold };
-                (old.first_ms, hold, due_ms.max(old.due_ms).min(old.first_ms + AGE_MS_MAX))
+                let due_ms = due_ms.max(old.due_ms).min(old.first_ms + AGE_MS_MAX);
+                (old.first_ms, old.vanished_ms, due_ms)
             }
         };
-        if let Some(old) = self.pending.insert(scope.clone(), Pending { first_ms, due_ms, hold }) {
+        let pending = Pending { first_ms, due_ms, vanished_ms };
+        if let Some(old) = self.pending.insert(scope.clone(), pending) {
             self.by_due.remove(&(old.due_ms, scope.clone()));
         }
         self.by_due.insert((due_ms, scope));
@@ -297,9 +295,12 @@ fn cooled(heat: u32, at: u64, now: u64) -> u32 {
     heat.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
 
-fn name_scope(path: &TreePath) -> Option<Scope> {
-    let (directory, name) = path.split_last()?;
-    Some(Scope::Name(directory, name.clone()))
+/// The name that is to be looked at; of the root, what it holds.
+pub(super) fn name_scope(path: &TreePath) -> Scope {
+    match path.split_last() {
+        Some((directory, name)) => Scope::Name(directory, name.clone()),
+        None => Scope::Directory(path.clone()),
+    }
 }
 
 #[cfg(test)]
@@ -322,30 +323,52 @@ mod tests {
     fn closed_save_to_a_known_path_is_due_at_once() {
         let mut agenda = Agenda::default();
         agenda.note(100, Hint::Changed(path("f")), known);
-        assert_eq!(agenda.take_due(100).len(), 0);
+        assert_eq!(agenda.take_due(100).scopes.len(), 0);
         agenda.note(101, Hint::Written(path("f")), known);
-        assert_eq!(agenda.take_due(101).len(), 1);
+        assert_eq!(agenda.take_due(101).scopes.len(), 1);
         assert!(agenda.is_empty());
     }
 
     #[test]
     fn new_name_waits_in_case_it_is_somebodys_temporary_file() {
         let mut agenda = Agenda::default();
-        agenda.note(0, Hint::Created(path("f.tmp")), known);
+        agenda.note(0, Hint::Changed(path("f.tmp")), known);
         agenda.note(1, Hint::Written(path("f.tmp")), known);
-        assert!(agenda.take_due(SETTLE_NEW_MS - 1).is_empty());
-        assert_eq!(agenda.take_due(SETTLE_NEW_MS + 1).len(), 1);
+        assert!(agenda.take_due(SETTLE_NEW_MS - 1).scopes.is_empty());
+        assert_eq!(agenda.take_due(SETTLE_NEW_MS + 1).scopes.len(), 1);
+    }
+
+    fn rename(agenda: &mut Agenda, now: u64, from: &str, to: &str) {
+        agenda.note(now, Hint::Removed(path(from)), known);
+        agenda.note(now, Hint::Written(path(to)), known);
+        agenda.note(now, Hint::Renamed(path(from), path(to)), known);
     }
 
     #[test]
-    fn file_that_an_editor_renamed_away_is_not_looked_at_when_its_new_self_is_closed() {
+    fn save_by_rename_is_due_at_once() {
         let mut agenda = Agenda::default();
-        agenda.note(0, Hint::Renamed(path("f"), path("f~")), known);
-        agenda.note(2, Hint::Created(path("f")), known);
-        agenda.note(5, Hint::Written(path("f")), known);
-        assert!(agenda.take_due(5).is_empty());
-        agenda.note(6, Hint::Removed(path("f~")), known);
-        assert_eq!(agenda.take_due(6 + SETTLE_GONE_MS).len(), 2);
+        rename(&mut agenda, 0, "f.tmp", "f");
+        assert_eq!(agenda.take_due(0).scopes, [name_scope(&path("f"))]);
+    }
+
+    #[test]
+    fn file_that_an_editor_renamed_away_and_wrote_anew_is_due_once_the_backup_is_removed() {
+        let mut agenda = Agenda::default();
+        rename(&mut agenda, 0, "f", "f~");
+        agenda.note(2, Hint::Changed(path("f")), known);
+        agenda.note(130, Hint::Written(path("f")), known);
+        assert_eq!(agenda.take_due(400), Due::default());
+        agenda.note(401, Hint::Removed(path("f~")), known);
+        assert_eq!(agenda.take_due(401).scopes, [name_scope(&path("f"))]);
+    }
+
+    #[test]
+    fn backup_that_is_kept_is_looked_at_in_time() {
+        let mut agenda = Agenda::default();
+        rename(&mut agenda, 0, "f", "f~");
+        agenda.note(2, Hint::Changed(path("f")), known);
+        agenda.note(3, Hint::Written(path("f")), known);
+        assert_eq!(agenda.take_due(SETTLE_BACKUP_MS).scopes.len(), 2);
     }
 
     #[test]
@@ -354,16 +377,25 @@ mod tests {
         agenda.note(0, Hint::Removed(path("f")), known);
         agenda.note(9, Hint::Written(path("g")), known);
         let first = agenda.timeout().expect("both wait");
-        assert_eq!(agenda.take_due(first), [name_scope(&path("g")).expect("not the root")]);
+        assert_eq!(agenda.take_due(first).scopes, [name_scope(&path("g"))]);
+        let due = agenda.take_due(SETTLE_GONE_MS);
+        assert_eq!(due.vanished, [path("f")]);
     }
 
     #[test]
-    fn halves_of_a_rename_are_looked_at_together_though_the_new_one_is_written_to() {
+    fn name_counts_as_gone_only_after_a_while() {
         let mut agenda = Agenda::default();
-        agenda.note(0, Hint::Renamed(path("f"), path("g")), known);
-        agenda.note(30, Hint::Changed(path("g")), known);
-        assert_eq!(agenda.take_due(SETTLE_NEW_MS).len(), 2);
-        assert!(agenda.is_empty() && agenda.timeout().is_none() && agenda.fresh.is_empty());
+        agenda.note(0, Hint::Removed(path("f")), known);
+        agenda.flush(SETTLE_GONE_MS - 1);
+        let due = agenda.take_due(SETTLE_GONE_MS - 1);
+        assert_eq!((due.scopes.len(), due.vanished.len()), (1, 0));
+    }
+
+    #[test]
+    fn renamed_directory_is_due_at_once() {
+        let mut agenda = Agenda::default();
+        rename(&mut agenda, 0, "d", "e");
+        assert_eq!(agenda.take_due(0).scopes.len(), 2);
     }
 
     #[test]
@@ -371,8 +403,8 @@ mod tests {
         let mut agenda = Agenda::default();
         agenda.note(0, Hint::Changed(path("d/x/f")), known);
         agenda.moved(1, &path("d"), &path("e"));
-        let there = name_scope(&path("e/x/f")).expect("not the root");
-        assert!(agenda.take_due(SETTLE_CHANGED_MS).contains(&there));
+        let there = name_scope(&path("e/x/f"));
+        assert!(agenda.take_due(SETTLE_CHANGED_MS).scopes.contains(&there));
     }
 
     #[test]
@@ -381,24 +413,24 @@ mod tests {
         let mut now = 0;
         for _ in 0..200 {
             agenda.note(now, Hint::Written(path("hot")), known);
-            if !agenda.take_due(now).is_empty() {
+            if !agenda.take_due(now).scopes.is_empty() {
                 agenda.published(now, &path("hot"));
             }
             now += 10;
         }
         agenda.note(now, Hint::Written(path("hot")), known);
-        assert!(agenda.take_due(now).is_empty());
+        assert!(agenda.take_due(now).scopes.is_empty());
         now += 60_000;
         agenda.take_due(now);
         agenda.note(now, Hint::Written(path("hot")), known);
-        assert_eq!(agenda.take_due(now).len(), 1);
+        assert_eq!(agenda.take_due(now).scopes.len(), 1);
     }
 
     #[test]
     fn growing_file_is_looked_at_at_a_bounded_age() {
         let mut agenda = Agenda::default();
         let mut now = 0;
-        while agenda.take_due(now).is_empty() {
+        while agenda.take_due(now).scopes.is_empty() {
             agenda.note(now, Hint::Changed(path("f")), known);
             now += 10;
             assert!(now <= AGE_MS_MAX + 20);
@@ -409,8 +441,8 @@ mod tests {
     fn flood_of_names_becomes_one_scan() {
         let mut agenda = Agenda::default();
         for n in 0..=SCOPES_MAX {
-            agenda.note(0, Hint::Created(path(&format!("x{n}"))), known);
+            agenda.note(0, Hint::Written(path(&format!("x{n}"))), known);
         }
-        assert_eq!(agenda.take_due(SETTLE_NEW_MS), [Scope::Subtree(TreePath::root())]);
+        assert_eq!(agenda.take_due(SETTLE_NEW_MS).scopes, [Scope::Subtree(TreePath::root())]);
     }
 }

@@ -6,15 +6,14 @@ use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
 /// What the watcher saw: a hint, never a truth. The engine decides when to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// A file that was open for writing was closed, or a name came by a rename from outside.
+    /// A file that was open for writing was closed, a directory was made, a name came by a rename, or
+    /// attributes changed.
     Written(TreePath),
-    /// A name came to be.
-    Created(TreePath),
-    /// A file was written to and is still open, or its attributes changed.
+    /// A file was made or written to and is still open, or a link was made.
     Changed(TreePath),
-    /// A name is gone.
+    /// A name is gone, removed or renamed.
     Removed(TreePath),
-    /// An entry was renamed; both names are in the tree.
+    /// The two names of which [`Hint::Removed`] and [`Hint::Written`] told are of one entry.
     Renamed(TreePath, TreePath),
     /// Something happened in this directory.
     Directory(TreePath),

@@ -152,6 +152,11 @@ pub struct Engine {
     looked_last: bool,
     /// The scopes of the survey under way, or the last one.
     surveyed: Vec<Scope>,
+    /// Entries whose absence counts for that survey.
+    vanished: BTreeSet<BaseId>,
+    /// Entries that a survey did not find, and when it began: they count as removed if they are not found
+    /// a while later either.
+    missed: BTreeMap<BaseId, u64>,
     surveys_started: u64,
     surveys_finished: u64,
     /// How often in a row a node's effect found something else than expected.
@@ -201,6 +206,8 @@ impl Engine {
             held: gossip::Held::default(),
             looked_last: false,
             surveyed: Vec::new(),
+            vanished: BTreeSet::new(),
+            missed: BTreeMap::new(),
             surveys_started: 0,
             surveys_finished: 0,
             differed: BTreeMap::new(),
@@ -393,11 +400,7 @@ impl Engine {
                     self.touched.insert(node);
                 }
                 Blocked::Path(path) => {
-                    let scope = match path.split_last() {
-                        Some((directory, name)) => Scope::Name(directory, name.clone()),
-                        None => Scope::Directory(path),
-                    };
-                    self.agenda.again(now, scope, 0);
+                    self.agenda.again(now, agenda::name_scope(&path), 0);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Projection: what the merged tree has and the disk has not, step by step.
 
+use super::agenda::name_scope;
 use super::{Blocked, Engine, Output, Turn};
 use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
@@ -129,11 +130,7 @@ impl Engine {
             self.touched.extend(retry);
         }
         if let Some(path) = look {
-            let scope = match path.split_last() {
-                Some((directory, name)) => Scope::Name(directory, name.clone()),
-                None => Scope::Directory(path),
-            };
-            self.agenda.again(now, scope, 0);
+            self.agenda.again(now, name_scope(&path), 0);
         }
     }
 

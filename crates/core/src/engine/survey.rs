@@ -2,19 +2,25 @@
 
 use std::collections::BTreeSet;
 
+use super::agenda::{Due, SETTLE_GONE_MS, name_scope};
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
 use crate::values::{Act, BaseId, Event, Looked, Performed};
 use crate::vocabulary::TreePath;
 
+/// How long it is remembered that an entry was not found.
+const MISSED_MS_MAX: u64 = 10_000;
 /// How many paths an event names.
 const EVENT_PATHS_MAX: usize = 64;
 
 impl Engine {
     pub(super) fn start_survey(&mut self, now: u64) {
-        let scopes = self.agenda.take_due(now);
+        let Due { scopes, vanished } = self.agenda.take_due(now);
         self.surveys_started += 1;
         self.surveyed.clone_from(&scopes);
+        let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
+        self.vanished = missed.map(|(&id, _)| id).collect();
+        self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
         let survey = Box::new(Survey::new(scopes, &self.base));
         self.continue_survey(now, survey);
     }
@@ -47,13 +53,17 @@ impl Engine {
         self.surveys_finished += 1;
         self.caught_up |= self.surveyed.contains(&Scope::Subtree(TreePath::root()));
         // Whether special bits count will be a setting of the store.
-        let rules = SnapshotRules { special_bits: SpecialBits::Drop, disturbed: &self.disturbed };
+        let rules = SnapshotRules {
+            special_bits: SpecialBits::Drop,
+            disturbed: &self.disturbed,
+            vanished: Some(&self.vanished),
+        };
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
         self.note_problems(now, &snapshot);
+        self.note_missed(now, &snapshot);
         for path in &snapshot.reread {
-            let Some((directory, name)) = path.split_last() else { continue };
             let delay = self.agenda.unsettled_delay(now, path);
-            self.agenda.again(now, Scope::Name(directory, name.clone()), delay);
+            self.agenda.again(now, name_scope(path), delay);
             let known = self.base.find(path).and_then(|id| self.base.entry(id));
             if known.is_some_and(|entry| entry.is_directory()) {
                 self.agenda.again(now, Scope::Subtree(path.clone()), delay);
@@ -77,6 +87,18 @@ impl Engine {
         self.note_published(now, &snapshot, &performed, &mut paths);
         self.event(Event::LocalChange { paths, acts });
         self.publish(local, std::mem::take(&mut snapshot.contents));
+    }
+
+    /// What was not found, and of which nobody said that it went, may have been renamed a moment ago: it is
+    /// looked for once more when what it is called now is known.
+    fn note_missed(&mut self, now: u64, snapshot: &Snapshot) {
+        self.missed.retain(|_, &mut since| since + MISSED_MS_MAX > now);
+        for &id in &snapshot.missed {
+            self.missed.entry(id).or_insert(now);
+            if let Some(path) = self.base.path(id) {
+                self.agenda.again(now, name_scope(&path), SETTLE_GONE_MS);
+            }
+        }
     }
 
     /// What left the parking area before a crash and was not found is no more: removed by our own effect.

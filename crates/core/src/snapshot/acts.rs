@@ -35,6 +35,9 @@ pub struct SnapshotRules<'a> {
     pub special_bits: SpecialBits,
     /// Directories whose mtime our own effects have changed and not yet set right: no act of a user.
     pub disturbed: &'a BTreeSet<BaseId>,
+    /// Entries whose absence counts, with all below; none if every absence does. Others may have been
+    /// renamed while the survey was under way.
+    pub vanished: Option<&'a BTreeSet<BaseId>>,
 }
 
 struct Writer<'a, T> {
@@ -55,7 +58,7 @@ struct Writer<'a, T> {
 impl Survey {
     /// Tells what the user did, once [`Survey::next_look`] asks for nothing more.
     pub fn finish<T: TreeView>(mut self, base: &Base, tree: &T, rules: SnapshotRules) -> Snapshot {
-        let matching = matching(base, &self);
+        let matching = matching(base, &self, rules.vanished);
         let adoptions = adoptions(base, tree, &self, &matching);
         let mut writer = Writer {
             base,
@@ -94,6 +97,7 @@ impl Survey {
             contents: self.contents.into_iter().collect(),
             adopted,
             reread: self.reread,
+            missed: matching.missed,
             problems: self.problems,
             steps,
             root,

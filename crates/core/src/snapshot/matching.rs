@@ -35,6 +35,8 @@ pub(super) struct Matching {
     pub(super) order: Vec<usize>,
     /// The entries that are no more, deepest first.
     pub(super) removed: Vec<BaseId>,
+    /// Entries that were not found and are not removed, since their absence does not count yet.
+    pub(super) missed: Vec<BaseId>,
     /// Sightings to be looked at again, with what may still stand in their place.
     pub(super) again: Vec<usize>,
 }
@@ -66,7 +68,11 @@ struct Matcher<'a> {
 }
 
 /// Matches what the survey saw with the base.
-pub(super) fn matching(base: &Base, survey: &Survey) -> Matching {
+pub(super) fn matching(
+    base: &Base,
+    survey: &Survey,
+    vanished: Option<&BTreeSet<BaseId>>,
+) -> Matching {
     let mut matcher = Matcher {
         base,
         survey,
@@ -88,8 +94,11 @@ pub(super) fn matching(base: &Base, survey: &Survey) -> Matching {
         })
         .collect();
     let again = matcher.hold_what_is_unclear(&mut verdicts);
-    let removed = matcher.removed(&verdicts);
-    Matching { verdicts, order, removed, again }
+    let counts = |id: &BaseId| vanished.is_none_or(|vanished| vanished.contains(id));
+    let (counting, others) = survey.gone.iter().copied().partition(counts);
+    let removed = matcher.removed(&verdicts, counting);
+    let missed = matcher.missed(others, &removed);
+    Matching { verdicts, order, removed, missed, again }
 }
 
 fn order(base: &Base, survey: &Survey) -> (Vec<usize>, Vec<Option<usize>>) {
@@ -312,8 +321,20 @@ impl Matcher<'_> {
         directory_waits || place_is_taken
     }
 
-    fn removed(&self, verdicts: &[Verdict]) -> Vec<BaseId> {
-        let mut queue: Vec<BaseId> = self.survey.gone.iter().copied().collect();
+    fn lives(&self, id: BaseId) -> bool {
+        self.same.contains_key(&id)
+            || self.moved.contains_key(&id)
+            || self.continued.contains_key(&id)
+    }
+
+    fn missed(&self, mut gone: Vec<BaseId>, removed: &[BaseId]) -> Vec<BaseId> {
+        let removed: BTreeSet<_> = removed.iter().collect();
+        gone.retain(|id| !removed.contains(id) && !self.lives(*id));
+        gone
+    }
+
+    fn removed(&self, verdicts: &[Verdict], gone: Vec<BaseId>) -> Vec<BaseId> {
+        let mut queue = gone;
         queue.extend(
             (0..verdicts.len())
                 .filter(|&at| !matches!(verdicts[at], Verdict::Unclear))
@@ -325,11 +346,8 @@ impl Matcher<'_> {
         let mut removed = Vec::new();
         let mut seen = BTreeSet::new();
         while let Some(id) = queue.pop() {
-            let lives = self.same.contains_key(&id)
-                || self.moved.contains_key(&id)
-                || self.continued.contains_key(&id)
-                || self.held.contains(&id);
-            if lives && !self.is_held_only(id) || !seen.insert(id) {
+            let stays = self.lives(id) || self.held.contains(&id);
+            if stays && !self.is_held_only(id) || !seen.insert(id) {
                 continue;
             }
             queue.extend(self.base.children(id).map(|(_, child)| child));
@@ -343,11 +361,7 @@ impl Matcher<'_> {
 
     /// A directory that is held because of one thing in it; the rest of it is gone all the same.
     fn is_held_only(&self, id: BaseId) -> bool {
-        self.held.contains(&id)
-            && is_directory(self.base, id)
-            && !self.same.contains_key(&id)
-            && !self.moved.contains_key(&id)
-            && !self.continued.contains_key(&id)
+        self.held.contains(&id) && is_directory(self.base, id) && !self.lives(id)
     }
 
     /// What the base has in a directory that another object stands in for, and that is not there.

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub adopted: BTreeSet<NodeId>,
     /// Paths that were changing while looked at: to be looked at again, with their names.
     pub reread: BTreeSet<TreePath>,
+    /// Entries that were not found, and whose absence does not count yet.
+    pub missed: Vec<BaseId>,
     /// What could not be looked at.
     pub problems: Vec<Problem>,
     pub(super) steps: Vec<Step>,

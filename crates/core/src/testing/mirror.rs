@@ -65,7 +65,7 @@ impl Mirror {
             let looked = self.disk.look(&look);
             survey.absorb(&self.base, looked);
         }
-        let rules = SnapshotRules { special_bits: SpecialBits::Keep, disturbed };
+        let rules = SnapshotRules { special_bits: SpecialBits::Keep, disturbed, vanished: None };
         survey.finish(&self.base, tree, rules)
     }
 

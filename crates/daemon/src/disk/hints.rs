@@ -1,6 +1,6 @@
-//! Hints: where to look, from the watcher's thread to the driver. Bounded, without duplicates.
+//! Hints: where to look, from the watcher's thread to the driver. In order, bounded, without duplicates.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pleach_core::vocabulary::TreePath;
@@ -18,13 +18,15 @@ pub enum Dirty {
     Overflow,
     /// List this directory: it was not watched for a while.
     Directory(TreePath),
-    /// Something was closed after writing, or renamed to here, or a directory or link was made: it is
-    /// likely complete.
+    /// Something was closed after writing, renamed to here, or got other attributes, or a directory was
+    /// made: it is likely complete.
     Written(TreePath),
     /// Something else happened to this name: made, written to, changed. More may follow.
     Name(TreePath),
     /// The name is gone: removed or renamed away. It may come back in a moment.
     Removed(TreePath),
+    /// The names of the last [`Dirty::Removed`] and [`Dirty::Written`] are of one entry, which was renamed.
+    Renamed(TreePath, TreePath),
 }
 
 /// The hints that wait to be taken. Clones share them.
@@ -33,8 +35,35 @@ pub struct Hints(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: Mutex<BTreeSet<Dirty>>,
+    waiting: Mutex<Waiting>,
     wake: Notify,
+}
+
+/// What waits, by the order in which it was last hinted.
+#[derive(Debug, Default)]
+struct Waiting {
+    in_order: BTreeMap<u64, Dirty>,
+    order: BTreeMap<Dirty, u64>,
+    next: u64,
+}
+
+impl Waiting {
+    fn remove(&mut self, dirty: &Dirty) {
+        if let Some(at) = self.order.remove(dirty) {
+            self.in_order.remove(&at);
+        }
+    }
+
+    fn push(&mut self, dirty: Dirty) {
+        self.remove(&dirty);
+        self.in_order.insert(self.next, dirty.clone());
+        self.order.insert(dirty, self.next);
+        self.next += 1;
+    }
+
+    fn holds(&self, dirty: &Dirty) -> bool {
+        self.order.contains_key(dirty)
+    }
 }
 
 impl Hints {
@@ -50,35 +79,38 @@ impl Hints {
         }
     }
 
-    /// Takes what there is: what loses everything else first, then by path.
+    /// Takes what there is.
     #[must_use]
     pub fn take(&self) -> Vec<Dirty> {
-        std::mem::take(&mut *self.waiting()).into_iter().collect()
+        std::mem::take(&mut *self.waiting()).in_order.into_values().collect()
     }
 
     pub(crate) fn add(&self, dirty: Dirty) {
         let mut waiting = self.waiting();
-        if waiting.contains(&Dirty::Overflow) && dirty != Dirty::RootGone {
+        if waiting.holds(&Dirty::Overflow) && dirty != Dirty::RootGone {
             // Everything will be scanned anyway.
-        } else if dirty == Dirty::Overflow || waiting.len() >= HINTS_MAX {
-            waiting.retain(|known| *known == Dirty::RootGone);
-            waiting.insert(Dirty::Overflow);
-            waiting.extend((dirty == Dirty::RootGone).then_some(dirty));
+        } else if dirty == Dirty::Overflow || waiting.order.len() >= HINTS_MAX {
+            let root_gone = waiting.holds(&Dirty::RootGone) || dirty == Dirty::RootGone;
+            *waiting = Waiting::default();
+            if root_gone {
+                waiting.push(Dirty::RootGone);
+            }
+            waiting.push(Dirty::Overflow);
         } else {
             // Of one name only the last counts: a write that was closed is no more under way, and the
             // other way round.
             match &dirty {
-                Dirty::Written(path) => drop(waiting.remove(&Dirty::Name(path.clone()))),
-                Dirty::Name(path) => drop(waiting.remove(&Dirty::Written(path.clone()))),
+                Dirty::Written(path) => waiting.remove(&Dirty::Name(path.clone())),
+                Dirty::Name(path) => waiting.remove(&Dirty::Written(path.clone())),
                 _ => {}
             }
-            waiting.insert(dirty);
+            waiting.push(dirty);
         }
         drop(waiting);
         self.0.wake.notify_one();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeSet<Dirty>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -120,7 +152,7 @@ mod tests {
         }
         hints.add(name("later"));
         hints.add(Dirty::RootGone);
-        assert_eq!(hints.take(), [Dirty::RootGone, Dirty::Overflow]);
+        assert_eq!(hints.take(), [Dirty::Overflow, Dirty::RootGone]);
     }
 
     #[tokio::test]

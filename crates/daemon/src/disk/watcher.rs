@@ -267,18 +267,35 @@ impl Listener {
         if event.attrs.flag() == Some(Flag::Rescan) {
             self.hints.add(Dirty::Overflow);
         }
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+            // `From` and `To` have been told already.
+            if let [from, to] = &event.paths[..]
+                && let (Some(from), Some(to)) = (self.below(from), self.below(to))
+            {
+                self.hints.add(Dirty::Renamed(from, to));
+            }
+            return;
+        }
         let Some(meaning) = meaning(event.kind) else { return };
         for path in &event.paths {
             self.hear_of(path, &meaning);
         }
     }
 
+    /// The path in the tree.
+    fn path(&self, path: &Path) -> Option<TreePath> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        TreePath::parse(below.as_os_str().as_bytes()).ok()
+    }
+
+    /// The path of something that is replicated.
+    fn below(&self, path: &Path) -> Option<TreePath> {
+        self.path(path).filter(|path| !path.is_root() && !is_state(path))
+    }
+
     fn hear_of(&self, path: &Path, meaning: &Meaning) {
-        let Ok(below) = path.strip_prefix(&self.root) else { return };
-        let Ok(path) = TreePath::parse(below.as_os_str().as_bytes()) else { return };
-        let is_state =
-            path.names().first().is_some_and(|name| name.as_bytes() == STATE_NAME.as_bytes());
-        if path.is_root() || is_state {
+        let Some(path) = self.path(path) else { return };
+        if path.is_root() || is_state(&path) {
             if matches!(meaning, Meaning::Left) && path.names().len() <= 1 {
                 self.hints.add(Dirty::RootGone);
             }
@@ -295,18 +312,20 @@ impl Listener {
     }
 }
 
+fn is_state(path: &TreePath) -> bool {
+    path.names().first().is_some_and(|name| name.as_bytes() == STATE_NAME.as_bytes())
+}
+
 fn meaning(kind: EventKind) -> Option<Meaning> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Create(CreateKind::Folder)
+        | EventKind::Modify(ModifyKind::Metadata(_))
         | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Meaning::Complete),
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
             Some(Meaning::Left)
         }
-        // `Both` repeats what `From` and `To` have said.
-        EventKind::Modify(ModifyKind::Name(RenameMode::Both))
-        | EventKind::Access(_)
-        | EventKind::Other => None,
+        EventKind::Access(_) | EventKind::Other => None,
         EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any => Some(Meaning::Changing),
     }
 }

@@ -363,7 +363,7 @@ fn forward(
         let runtime = tokio::runtime::Handle::current();
         loop {
             let dirty = runtime.block_on(hints.next());
-            let hints = settled(dirty);
+            let hints = dirty.into_iter().map(hint).collect();
             if hint_jobs.send(Job::Input(Input::Hints(hints))).is_err() {
                 return;
             }
@@ -388,23 +388,6 @@ fn forward(
     });
 }
 
-/// Of what was gathered of one path, that it is complete says more than that it changed: what changes
-/// again is hinted at again.
-fn settled(dirty: Vec<Dirty>) -> Vec<Hint> {
-    let written: BTreeSet<TreePath> = dirty
-        .iter()
-        .filter_map(|dirty| match dirty {
-            Dirty::Written(path) => Some(path.clone()),
-            _ => None,
-        })
-        .collect();
-    dirty
-        .into_iter()
-        .filter(|dirty| !matches!(dirty, Dirty::Name(path) if written.contains(path)))
-        .map(hint)
-        .collect()
-}
-
 fn hint(dirty: Dirty) -> Hint {
     match dirty {
         // A look finds out whether it is gone.
@@ -414,6 +397,7 @@ fn hint(dirty: Dirty) -> Hint {
         Dirty::Written(path) => Hint::Written(path),
         Dirty::Name(path) => Hint::Changed(path),
         Dirty::Removed(path) => Hint::Removed(path),
+        Dirty::Renamed(from, to) => Hint::Renamed(from, to),
     }
 }
 
