@@ -2,7 +2,8 @@
 //! `pleachd` do.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 use tokio::runtime::{Builder, Runtime};
@@ -10,8 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::node::{Node, StartError};
 
-/// How long a clean stop may take before the process ends anyway; the next start then recovers.
-const STOP_MAX: Duration = Duration::from_secs(10);
+/// How long a clean stop may take while nothing is written to the tree. What is being worked out then is
+/// not recorded, so that nobody knows of it, and the next start works it out anew.
+const STOP_MAX: Duration = Duration::from_millis(1_700);
+/// How long it may take while something is; the next start recovers what is half done.
+const STOP_WRITING_MAX: Duration = Duration::from_secs(10);
+/// How often it is asked whether something is.
+const STOP_STEP: Duration = Duration::from_millis(50);
 
 /// Why a master did not run, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +32,7 @@ pub enum ForegroundError<E> {
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
     /// It did not end when told to.
-    #[error("the daemon did not stop within {} s; its next start recovers", STOP_MAX.as_secs())]
+    #[error("the daemon did not stop within {} s; its next start recovers", STOP_WRITING_MAX.as_secs())]
     Late,
     /// A second signal came while it was stopping.
     #[error("ended at once, at the second signal; the next start recovers")]
@@ -69,7 +75,12 @@ async fn run_until_told<E>(
     if !listen.is_empty() {
         builder = builder.listen(listen.to_vec());
     }
-    let node = builder.start().await?;
+    // A large store takes its time to open, and nothing is lost by giving that up.
+    let starting = tokio::spawn(builder.start());
+    let node = tokio::select! {
+        started = starting => started.map_err(std::io::Error::other)??,
+        () = signals.next() => return Ok(()),
+    };
     let addresses: Vec<_> = node.listen_addrs().iter().map(ToString::to_string).collect();
     let (version, root) = (env!("CARGO_PKG_VERSION"), root.display());
     tracing::info!(version, %root, listen = addresses.join(" "), "running");
@@ -81,14 +92,29 @@ async fn run_until_told<E>(
         }
     }
     tracing::info!("stopping");
+    let writing = node.writing();
     tokio::select! {
-        stopped = tokio::time::timeout(STOP_MAX, node.stop()) => {
-            stopped.map_err(|_| ForegroundError::Late)?;
+        () = node.stop() => tracing::info!("stopped"),
+        given_up = patience(&writing) => {
+            given_up?;
+            tracing::info!("stopped in the middle of a look: the next start begins it anew");
         }
         () = signals.next() => return Err(ForegroundError::Forced),
     }
-    tracing::info!("stopped");
     readied
+}
+
+/// Returns when a stop has taken long enough.
+async fn patience<E>(writing: &AtomicBool) -> Result<(), ForegroundError<E>> {
+    let start = Instant::now();
+    tokio::time::sleep(STOP_MAX).await;
+    while writing.load(Ordering::Relaxed) {
+        if start.elapsed() >= STOP_WRITING_MAX {
+            return Err(ForegroundError::Late);
+        }
+        tokio::time::sleep(STOP_STEP).await;
+    }
+    Ok(())
 }
 
 /// The signals that end a daemon.

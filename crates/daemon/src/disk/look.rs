@@ -56,6 +56,9 @@ impl Disk {
     }
 
     pub(super) fn list(&self, request: &ListRequest) -> Listed {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Listed { path: request.path.clone(), state: not_looked_at(&request.path) };
+        }
         let state = match self.try_list(request) {
             Ok(state) => state,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => DirectoryState::Missing,
@@ -239,6 +242,12 @@ fn names_in(directory: &OwnedFd) -> Result<Vec<(u64, CString)>, Errno> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Of a directory that nobody waits for any more.
+fn not_looked_at(path: &TreePath) -> DirectoryState {
+    let (kind, path) = (ProblemKind::Io, path.clone());
+    DirectoryState::Unknown(Problem { kind, path, reason: "the daemon is stopping".to_owned() })
 }
 
 fn all_unknown(look: &Look, lost: &RootLost) -> Looked {

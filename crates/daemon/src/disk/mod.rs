@@ -128,7 +128,8 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Cuts looks short once it is set: files that have not been read by then are unsettled.
+    /// Cuts looks short once it is set: files that have not been read by then are unsettled, directories
+    /// that have not been listed unknown. What such a look says is to be left aside.
     #[must_use]
     pub fn stopping(&self) -> Arc<AtomicBool> {
         self.stopping.clone()

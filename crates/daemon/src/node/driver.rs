@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,8 @@ const JOBS_PER_ROUND_MAX: usize = 256;
 const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
 /// How long to wait before writing state again that could not be written.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// How long a stop waits for the outcome of what is being done to the disk.
+const APPLIED_PATIENCE: Duration = Duration::from_secs(8);
 /// After so many changes the document is saved anew, so that a start need not replay them.
 const CHANGES_PER_SNAPSHOT: u64 = 2_000;
 /// How often everything is looked at while something can't be watched.
@@ -85,6 +88,10 @@ pub(super) struct Driver {
     /// Whether it was told that the directory has been looked through.
     pub(super) surveyed: bool,
     pub(super) tally: super::tally::Tally,
+    /// Whether the hand has effects that it has not answered.
+    pub(super) applying: bool,
+    /// Set when nothing new is to be begun.
+    pub(super) stopping: Arc<AtomicBool>,
 }
 
 /// What does not change while the node runs.
@@ -140,10 +147,8 @@ impl Driver {
             let mut next = Some(first);
             let mut taken = 0;
             while let Some(job) = next.take() {
-                if matches!(job, Job::Stop) {
-                    self.perform_outputs();
-                    self.save_snapshot(1);
-                    return;
+                if matches!(job, Job::Stop) || self.stopping.load(Ordering::Relaxed) {
+                    return self.end(job);
                 }
                 self.job(job);
                 taken += 1;
@@ -160,6 +165,30 @@ impl Driver {
             self.answer_verification();
             self.tell_first_survey();
         }
+    }
+
+    /// Records what is known, the outcome of what is being done to the disk included. What else there
+    /// was to do the next start finds out anew; above all, no look that was cut short counts.
+    fn end(&mut self, mut job: Job) {
+        let deadline = Instant::now() + APPLIED_PATIENCE;
+        while self.applying {
+            if let Job::Input(applied @ Input::Applied(_)) = job {
+                self.applying = false;
+                self.input(applied);
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(next) = self.jobs.recv_timeout(left) else { break };
+            job = next;
+        }
+        let outputs = std::iter::from_fn(|| self.engine.poll_output());
+        let records = outputs.filter_map(|output| match output {
+            Output::Persist(records) => Some(records),
+            _ => None,
+        });
+        let records: Vec<Record> = records.flatten().collect();
+        self.commit(&records);
+        self.save_snapshot(1);
     }
 
     /// The first member of a store writes itself down; everyone keeps its addresses up to date.
@@ -225,6 +254,7 @@ impl Driver {
     }
 
     fn job(&mut self, job: Job) {
+        self.applying &= !matches!(job, Job::Input(Input::Applied(_)));
         match job {
             Job::Input(input) => self.input(input),
             Job::Net(event) => self.net_event(event),
@@ -408,7 +438,10 @@ impl Driver {
             }
             Output::SendLog { to, known } => self.send_log(to, &known),
             Output::Look(look) => self.chore(Chore::Look(look)),
-            Output::Apply(effects) => self.chore(Chore::Apply(effects)),
+            Output::Apply(effects) => {
+                self.applying = true;
+                self.chore(Chore::Apply(effects));
+            }
             Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),
             Output::Fetch(wanted) => {
                 self.network.fetch(wanted.into_iter().map(content_request).collect());

@@ -1,5 +1,7 @@
 //! The hand: the one thread that touches the user's tree, one chore after the other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub(super) struct Hand {
     pub(super) limit_told: bool,
     /// Whether it was told that the root is lost.
     pub(super) lost_told: bool,
+    /// Whether it is writing to the tree.
+    pub(super) writing: Arc<AtomicBool>,
 }
 
 /// What is left to do when there is nothing else.
@@ -135,7 +139,9 @@ impl Hand {
     }
 
     fn apply(&mut self, effects: &[Effect]) -> Vec<Outcome> {
+        self.writing.store(true, Ordering::Relaxed);
         let outcomes = self.disk.apply(effects);
+        self.writing.store(false, Ordering::Relaxed);
         for (effect, outcome) in effects.iter().zip(&outcomes) {
             if !matches!(outcome, Outcome::Done { .. }) {
                 continue;

@@ -103,6 +103,8 @@ pub struct Node {
     network: Network,
     /// Cuts short what the hand is looking at.
     stopping: Arc<AtomicBool>,
+    /// Whether the hand is writing to the tree.
+    writing: Arc<AtomicBool>,
 }
 
 /// Speaks to a running node. Cheap to clone.
@@ -170,12 +172,16 @@ impl Node {
         self.network.listen_addrs()
     }
 
-    /// Stops cleanly: what is under way on the disk is finished, state is saved, connections are closed.
+    /// Tells whether the tree is being written to: a process that ends then leaves work to its next start.
+    pub(crate) fn writing(&self) -> Arc<AtomicBool> {
+        self.writing.clone()
+    }
+
+    /// Stops cleanly: what is being written to the tree is finished, what is being looked at is left, state
+    /// is saved, connections are closed.
     pub async fn stop(self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.network.shutdown().await;
         let Self { handle, threads, network, .. } = self;
-        drop(network);
         let stopped = tokio::task::spawn_blocking(move || {
             // The driver may have ended already.
             let _ = handle.jobs.send(Job::Stop);
@@ -186,6 +192,8 @@ impl Node {
                 }
             }
         });
+        network.shutdown().await;
+        drop(network);
         if let Err(error) = stopped.await {
             tracing::error!(%error, "the node did not stop cleanly");
         }
@@ -326,8 +334,10 @@ impl NodeBuilder {
             rescan_at_ms: 0,
             surveyed: false,
             tally: tally::Tally::default(),
+            applying: false,
+            stopping: disk.stopping(),
         };
-        let stopping = disk.stopping();
+        let (stopping, writing) = (disk.stopping(), Arc::new(AtomicBool::new(false)));
         let hand = Hand {
             disk,
             watcher,
@@ -335,6 +345,7 @@ impl NodeBuilder {
             jobs: jobs.clone(),
             limit_told: false,
             lost_told: false,
+            writing: writing.clone(),
         };
         let threads = vec![
             spawn("driver", move || driver.run()).map_err(|source| io("can't start on", source))?,
@@ -342,7 +353,7 @@ impl NodeBuilder {
         ];
         forward(net_events, calls_out, hints, &jobs);
         let handle = NodeHandle { jobs, calls, events, stop_requested };
-        Ok(Node { handle, threads, network, stopping })
+        Ok(Node { handle, threads, network, stopping, writing })
     }
 }
 
