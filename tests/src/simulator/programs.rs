@@ -281,6 +281,7 @@ impl World {
                 Hint::Written(at)
             }
             Effect::RemoveFile { .. } | Effect::RemoveDirectory { .. } => Hint::Removed(at),
+            Effect::Confirm { .. } => return,
             Effect::SetAttributes { .. } => Hint::Written(at),
             Effect::Move { from, .. } => match tree(from) {
                 Some(from) => return self.watch_rename(master, &from, &at),

@@ -120,9 +120,16 @@ impl World {
     }
 
     fn unequal_disks(&self) -> Option<(Property, String)> {
-        let first = self.masters[0].disk.listing();
+        let running = self.running_masters();
+        let nowhere = self.unobtainable(&listing_of(running[0].engine.replica().tree()));
+        let obtainable = |master: &super::driver::Master| {
+            let mut listing = master.disk.listing();
+            listing.retain(|path, _| !nowhere.contains(path));
+            listing
+        };
+        let first = obtainable(&self.masters[0]);
         self.masters.iter().enumerate().find_map(|(index, master)| {
-            let difference = difference(&first, &master.disk.listing())?;
+            let difference = difference(&first, &obtainable(master))?;
             Some((Property::EqualDisks, format!("master 0 against master {index}: {difference}")))
         })
     }
@@ -142,7 +149,8 @@ impl World {
     }
 
     /// Paths of the tree with contents that are nowhere any more: published while a program was still
-    /// writing, and overwritten by it before anybody could ask. No user ever closed them.
+    /// writing, and overwritten by it before anybody could ask; or removed by its author before, while
+    /// somebody else moved the file.
     fn unobtainable(&self, tree: &Listing) -> Vec<TreePath> {
         let gone = |body: &Body| match body {
             Body::File(content) => {

@@ -125,7 +125,7 @@ struct Planner<'a, T> {
 
 /// Plans what brings the disk from `base` to `tree`, as far as `touched` and what has been parked go.
 ///
-/// Plan, [`Plan::absorb`], perform, [`Plan::complete`] each, and plan again what was left over: the
+/// Plan, perform, [`Plan::complete`] each, and plan again what was left over: the
 /// disk then holds the tree. Nodes that neither base nor tree has any more are no matter.
 pub fn plan<T: TreeView>(
     base: &Base,
@@ -413,7 +413,7 @@ impl<T: TreeView> Planner<'_, T> {
                 let effect = set_attributes(at, entry.fingerprint, &view);
                 self.push(effect, nodes_of(&view), then_at(disk));
             } else {
-                self.absorb(id, entry, &view);
+                self.confirm(id, entry, &view, at);
             }
             return;
         }
@@ -444,11 +444,13 @@ impl<T: TreeView> Planner<'_, T> {
         self.consumed.extend(disk);
     }
 
-    /// The disk has it already. But where an effect is still to bring it to its place, only that may tell
-    /// the base of the place: a user who removes the file before, removes what was at the old one.
-    fn absorb(&mut self, id: BaseId, entry: &BaseEntry, view: &EntryView) {
+    /// The disk has it already: the base learns more of it once it is seen to be there still. Where an
+    /// effect is to bring it to its place, that one tells the base.
+    fn confirm(&mut self, id: BaseId, entry: &BaseEntry, view: &EntryView, at: Location) {
         if entry.nodes != view.nodes && !self.picture.moved.contains_key(&id) {
-            self.plan.absorbed.push((id, Put::from(view)));
+            let effect = Effect::Confirm { at, expected: entry.fingerprint };
+            let then = Then::Learn { id, entry: Box::new(Put::from(view)) };
+            self.push(effect, nodes_of(view), then);
         }
     }
 
@@ -524,9 +526,11 @@ impl<T: TreeView> Planner<'_, T> {
             }
             if needs_attributes(entry, view) {
                 differing.insert(Spot::Base(id));
-            } else if !self.plan.disturbed.contains(&Spot::Base(id)) {
+            } else if !self.plan.disturbed.contains(&Spot::Base(id))
+                && let Some(at) = self.picture.location(Spot::Base(id))
+            {
                 let view = view.clone();
-                self.absorb(id, entry, &view);
+                self.confirm(id, entry, &view, at);
             }
         }
         differing.extend(self.plan.disturbed.iter().copied());

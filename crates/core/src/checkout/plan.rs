@@ -76,6 +76,7 @@ pub(super) enum Then {
     Insert { parent: Spot, name: Name, entry: Box<Put> },
     Replace { id: BaseId, entry: Box<Put> },
     SetMade { node: NodeId, entry: Box<Put> },
+    Learn { id: BaseId, entry: Box<Put> },
     Relocate { id: BaseId, parent: Spot, name: Name, nodes: SeenNodes },
     Park { id: BaseId },
     Remove { id: BaseId },
@@ -119,7 +120,6 @@ pub struct Plan {
     pub wanted: Vec<Wanted>,
     /// Nodes to plan again when this plan is through: it is full, or something stands in the way.
     pub deferred: BTreeSet<NodeId>,
-    pub(super) absorbed: Vec<(BaseId, Put)>,
     pub(super) made: BTreeMap<NodeId, BaseId>,
     pub(super) disturbed: BTreeSet<Spot>,
 }
@@ -140,14 +140,6 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.effects.is_empty()
-    }
-
-    /// Takes into the base what needs no effect: the disk has it already. To be called before the
-    /// effects are performed.
-    pub fn absorb(&mut self, base: &mut Base) {
-        for (id, put) in std::mem::take(&mut self.absorbed) {
-            base.update(id, |entry| take(entry, &put, None));
-        }
     }
 
     /// Directories whose mtimes this plan changes and has not set right yet: they say nothing of a
@@ -209,6 +201,12 @@ impl Plan {
                 }
                 base.update(id, |known| take(known, &entry, Some(fingerprint)));
                 self.disturbed.remove(&Spot::Base(id));
+            }
+            Then::Learn { id, entry } => {
+                if base.location(id).as_ref() != Some(effect.target()) {
+                    return false;
+                }
+                base.update(id, |known| take(known, &entry, None));
             }
             Then::SetMade { node, entry } => {
                 let Some(&id) = self.made.get(&node) else { return false };

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Engine, Output};
+use super::{Blocked, Engine, Output};
 use crate::replica::{Local, LocalChange};
-use crate::values::{Body, Conflict, Contents, Event, Message, Record, SignedChange};
+use crate::values::{
+    Body, Conflict, Contents, Event, Message, Problem, ProblemKind, Record, SignedChange,
+};
 use crate::vocabulary::{ContentHash, MasterId, NodeId, VersionVector};
 
 /// How many bytes of contents travel with a change.
 const CONTENTS_BYTES_MAX: usize = 256 << 10;
+/// After so many tries in vain a content counts as missing.
+const FAILED_FETCHES_TOLD: u32 = 4;
 /// From here on a change is taken for part of a larger answer.
 const BULK_BYTES_MIN: usize = 256 << 10;
 
@@ -205,6 +209,7 @@ impl Engine {
 
     pub(super) fn fetched(&mut self, hash: ContentHash) {
         let arrival = self.transfer.arrived(hash);
+        self.forget_fetch_problems();
         self.touched.extend(&arrival.nodes);
         self.touched.append(&mut self.stalled);
         if arrival.retain {
@@ -214,6 +219,28 @@ impl Engine {
                 self.transfer.consumed(&hash);
             }
         }
+    }
+
+    /// After some tries that nobody could answer, a person should know (P7).
+    pub(super) fn fetch_failed(&mut self, now: u64, hash: ContentHash) {
+        let Some((attempts, node)) = self.transfer.failed(hash, now) else { return };
+        let path = self.replica.tree().path(node);
+        if let (FAILED_FETCHES_TOLD.., Some(path)) = (attempts, path) {
+            let reason =
+                "no connected master holds its content: it comes when one that does connects; \
+                          what is here stays until then"
+                    .to_owned();
+            let problem = Problem { kind: ProblemKind::ContentMissing, path, reason };
+            if let Some(event) = self.problems.note(now, Blocked::Content(hash), problem) {
+                self.event(event);
+            }
+        }
+    }
+
+    pub(super) fn forget_fetch_problems(&mut self) {
+        let transfer = &self.transfer;
+        let solved = self.problems.fetched(|hash| !transfer.is_wanted(hash));
+        self.queued.extend(solved.into_iter().map(Output::Event));
     }
 
     pub(super) fn request_contents(&mut self, now: u64) {
@@ -245,7 +272,7 @@ impl Engine {
         if !matches!(self.turn, super::Turn::Idle) {
             return;
         }
-        let waiting = self.touched.len() + self.stalled.len();
+        let waiting = self.touched.len() + self.stalled.len() + self.doubted.len();
         if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();
         }

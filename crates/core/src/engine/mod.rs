@@ -130,6 +130,8 @@ pub struct Engine {
     touched: BTreeSet<NodeId>,
     /// Nodes that wait for something else to happen first.
     stalled: BTreeSet<NodeId>,
+    /// Nodes of which a path was not as the base has it: they wait until that has been looked at.
+    doubted: BTreeMap<NodeId, TreePath>,
     /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
     /// Directories whose mtime our own effects have changed and not yet set right.
@@ -194,6 +196,7 @@ impl Engine {
             turn: Turn::Idle,
             touched,
             stalled: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             retained: stored.retained,
             disturbed,
             unparked,
@@ -229,7 +232,7 @@ impl Engine {
             Input::Looked(looked) => self.looked(ms, looked),
             Input::Applied(outcomes) => self.applied(ms, outcomes),
             Input::Fetched(hash) => self.fetched(hash),
-            Input::FetchFailed(hash) => self.transfer.failed(hash, ms),
+            Input::FetchFailed(hash) => self.fetch_failed(ms, hash),
             Input::PeerCame(master) => self.peer_came(ms, master),
             Input::PeerGone(master) => self.peer_gone(master),
             Input::Received(from, message) => self.received(from, message),
@@ -343,7 +346,8 @@ impl Engine {
         };
         EngineStatus {
             looking: matches!(self.turn, Turn::Looking(_)) || !self.agenda.is_empty(),
-            pending: (self.touched.len() + self.stalled.len()) as u64 + applying,
+            pending: (self.touched.len() + self.stalled.len() + self.doubted.len()) as u64
+                + applying,
             fetching: self.transfer.outstanding(),
             projected: self.projected.clone(),
             frozen: self.frozen.clone(),
@@ -356,6 +360,7 @@ impl Engine {
         matches!(self.turn, Turn::Idle)
             && self.agenda.is_empty()
             && self.touched.is_empty()
+            && self.doubted.is_empty()
             && !self.transfer.is_holding_up()
     }
 
@@ -399,6 +404,7 @@ impl Engine {
                 Blocked::Node(node) => {
                     self.touched.insert(node);
                 }
+                Blocked::Content(_) => {}
                 Blocked::Path(path) => {
                     self.agenda.again(now, agenda::name_scope(&path), 0);
                 }

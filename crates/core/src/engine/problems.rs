@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::values::{Event, Problem, ProblemKind};
-use crate::vocabulary::{NodeId, TreePath};
+use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
 const RETRY_DELAY_MS_FIRST: u64 = 500;
 const RETRY_DELAY_MS_MAX: u64 = 30_000;
@@ -17,6 +17,8 @@ pub(super) enum Blocked {
     Node(NodeId),
     /// A path can't be looked at.
     Path(TreePath),
+    /// A content can't be had; asking for it again is another's matter.
+    Content(ContentHash),
 }
 
 #[derive(Debug)]
@@ -43,7 +45,8 @@ impl Problems {
             return None;
         }
         let delay = (RETRY_DELAY_MS_FIRST << attempts.min(10)).min(RETRY_DELAY_MS_MAX);
-        let retry_at = is_retried(problem.kind).then_some(now + delay);
+        let is_retried = is_retried(problem.kind) && !matches!(blocked, Blocked::Content(_));
+        let retry_at = is_retried.then_some(now + delay);
         let event = new.then(|| Event::ProblemAppeared(problem.clone()));
         self.open.insert(blocked, Entry { problem, attempts, retry_at });
         event
@@ -66,6 +69,17 @@ impl Problems {
             _ => true,
         });
         solved
+    }
+
+    /// Problems of contents of which `is_fine` says that they came, or that nobody wants them any more.
+    pub(super) fn fetched(&mut self, is_fine: impl Fn(&ContentHash) -> bool) -> Vec<Event> {
+        let contents = self.open.range(Blocked::Content(ContentHash([0; 32]))..);
+        let fine = contents.filter_map(|(blocked, _)| match blocked {
+            Blocked::Content(hash) if is_fine(hash) => Some(blocked.clone()),
+            _ => None,
+        });
+        let fine: Vec<Blocked> = fine.collect();
+        fine.iter().filter_map(|blocked| self.solved(blocked)).collect()
     }
 
     /// What is worth another try now.

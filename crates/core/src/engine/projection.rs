@@ -19,7 +19,6 @@ impl Engine {
         let touched = std::mem::take(&mut self.touched);
         let have = |hash: &ContentHash| self.availability(hash);
         let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
-        plan.absorb(&mut self.base);
         for &node in touched.difference(&plan.deferred) {
             self.transfer.unwant(node);
             // Whatever kept it is no longer so, unless it is found again.
@@ -29,6 +28,7 @@ impl Engine {
         for want in &plan.wanted {
             self.transfer.want(want.node, want.hash, want.size, want.resembles.clone());
         }
+        self.forget_fetch_problems();
         if plan.is_empty() {
             // More than one plan takes is left for the next one, while they become fewer. Then nothing
             // this disk can do brings the rest further: something else has to happen first.
@@ -126,6 +126,8 @@ impl Engine {
             let path = look.clone().unwrap_or_else(TreePath::root);
             let reason = "what is there keeps changing while it is being replaced".to_owned();
             self.blocked(now, node, Problem { kind: ProblemKind::NeverSettles, path, reason });
+        } else if let Some(path) = &look {
+            self.doubted.extend(retry.into_iter().map(|node| (node, path.clone())));
         } else {
             self.touched.extend(retry);
         }
@@ -162,5 +164,5 @@ impl Engine {
 
 /// Not worth an event of its own.
 fn is_minor(effect: &Effect) -> bool {
-    matches!(effect, Effect::SetAttributes { .. })
+    matches!(effect, Effect::SetAttributes { .. } | Effect::Confirm { .. })
 }

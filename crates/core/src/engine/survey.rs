@@ -74,6 +74,7 @@ impl Engine {
         let (local, performed) = self.replica.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
         self.forget_unparked();
+        self.plan_doubted();
         for (id, from) in moving {
             if let Some(to) = self.base.path(id) {
                 self.agenda.moved(now, &from, &to);
@@ -92,13 +93,30 @@ impl Engine {
     /// What was not found, and of which nobody said that it went, may have been renamed a moment ago: it is
     /// looked for once more when what it is called now is known.
     fn note_missed(&mut self, now: u64, snapshot: &Snapshot) {
-        self.missed.retain(|_, &mut since| since + MISSED_MS_MAX > now);
+        let Self { missed, base, vanished, .. } = self;
+        missed.retain(|id, &mut since| {
+            let known = base.entry(*id).is_some() && !vanished.contains(id);
+            known && since + MISSED_MS_MAX > now
+        });
         for &id in &snapshot.missed {
             self.missed.entry(id).or_insert(now);
             if let Some(path) = self.base.path(id) {
                 self.agenda.again(now, name_scope(&path), SETTLE_GONE_MS);
             }
         }
+    }
+
+    /// Nodes whose paths have been looked at are planned again, but for those that are looked for once more.
+    fn plan_doubted(&mut self) {
+        let Self { base, missed, surveyed, touched, .. } = self;
+        self.doubted.retain(|&node, path| {
+            let missed = base.by_node(node).is_some_and(|id| missed.contains_key(&id));
+            let waits = missed || !surveyed.iter().any(|scope| covers(scope, path));
+            if !waits {
+                touched.insert(node);
+            }
+            waits
+        });
     }
 
     /// What left the parking area before a crash and was not found is no more: removed by our own effect.

@@ -228,7 +228,6 @@ fn bring(mirror: &mut Mirror, tree: &WrittenDown, touched: &[u8]) -> Vec<Effect>
     let touched = touched.iter().map(|&node| NodeId([node; 16])).collect();
     let have = |_: &ContentHash| Availability::Missing;
     let mut plan = checkout::plan(&mirror.base, tree, &touched, &have, Limits::default());
-    plan.absorb(&mut mirror.base);
     mirror.disk.begin_batch();
     for index in 0..plan.effects.len() {
         let outcome = mirror.disk.perform(&plan.effects[index].effect);
@@ -265,7 +264,8 @@ fn united_directories_cost_nothing_and_are_separated_by_moves() {
     other_stands.add(0, "d", &[2, 1], directory());
     other_stands.add(2, "f", &[3], file());
     other_stands.add(2, "g", &[4], file());
-    assert_eq!(bring(&mut mirror, &other_stands, &[1, 2]), []);
+    let effects = bring(&mut mirror, &other_stands, &[1, 2]);
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Confirm { .. })), "{effects:?}");
     bring(&mut mirror, &two, &[1, 2]);
     let paths: Vec<_> = mirror.disk.entries().into_keys().map(|path| path.to_string()).collect();
     assert_eq!(paths, ["d", "d/f", "e", "e/g"]);
@@ -304,7 +304,6 @@ fn move_that_was_not_done_is_not_seen_by_the_user_who_removed_the_file_before() 
     let have = |_: &ContentHash| Availability::Missing;
     let touched = tree.take_touched();
     let mut plan = checkout::plan(&reader.base, &tree, &touched, &have, Limits::default());
-    plan.absorb(&mut reader.base);
     let effect = plan.effects[0].effect.clone();
     assert!(matches!(effect, Effect::Move { .. }), "{effect:?}");
     let outcome = reader.disk.perform(&effect);

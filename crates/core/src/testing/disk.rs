@@ -393,6 +393,9 @@ impl VirtualDisk {
                 self.unlink_at(at);
                 Some(fingerprint)
             }
+            Effect::Confirm { at, expected } => {
+                self.expect(at, expected).map(|id| self.fingerprint(id))
+            }
             Effect::SetAttributes { at, expected, attributes, body } => {
                 let id = self.expect(at, expected)?;
                 let now = self.tick();

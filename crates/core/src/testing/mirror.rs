@@ -85,7 +85,6 @@ impl Mirror {
                 None => Availability::Missing,
             };
             let mut plan = checkout::plan(&self.base, tree, &touched, &have, limits);
-            plan.absorb(&mut self.base);
             touched = plan.deferred.clone();
             touched.extend(plan.wanted.iter().map(|wanted| wanted.node));
             self.disk.begin_batch();
@@ -126,8 +125,7 @@ impl Mirror {
             Some(bytes) => Availability::Inline(bytes.clone()),
             None => Availability::Missing,
         };
-        let mut plan = checkout::plan(&self.base, tree, &touched, &have, Limits::default());
-        plan.absorb(&mut self.base);
+        let plan = checkout::plan(&self.base, tree, &touched, &have, Limits::default());
         let disturbed = plan.disturbed();
         self.disk.begin_batch();
         for planned in plan.effects.iter().take(effects_max) {

@@ -226,19 +226,28 @@ impl Transfer {
         Arrival { nodes: want.nodes, retain: !want.conflicts.is_empty() }
     }
 
-    /// A content could not be had; it is tried again after a while.
-    pub fn failed(&mut self, hash: ContentHash, now_ms: u64) {
-        let Some(want) = self.wants.get_mut(&hash) else { return };
+    /// A content could not be had; it is tried again after a while. How often that has been so is
+    /// returned, with a node that waits for it or has it in a conflict.
+    pub fn failed(&mut self, hash: ContentHash, now_ms: u64) -> Option<(u32, NodeId)> {
+        let want = self.wants.get_mut(&hash)?;
         if want.state != WantState::InFlight {
-            return;
+            return None;
         }
+        let node = want.nodes.first().or_else(|| want.conflicts.first()).copied();
         want.attempts += 1;
         let delay = RETRY_DELAY_MS_FIRST << want.attempts.min(10);
         let at = now_ms + delay.min(RETRY_DELAY_MS_MAX);
         want.state = WantState::RetryAt(at);
-        let size = want.size;
+        let (size, attempts) = (want.size, want.attempts);
         self.retries.insert((at, hash));
         self.landed(size);
+        Some((attempts, node?))
+    }
+
+    /// Whether the content is still lacking.
+    #[must_use]
+    pub fn is_wanted(&self, hash: &ContentHash) -> bool {
+        self.wants.contains_key(hash)
     }
 
     /// A master came: what failed is worth another try at once.

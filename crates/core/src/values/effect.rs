@@ -123,6 +123,14 @@ pub enum Effect {
         /// What is to be found there: only device, inode and kind count.
         expected: Fingerprint,
     },
+    /// Do nothing but see whether the entry is still there: more became known of it that its user, who may
+    /// have removed it a moment ago, can't have seen.
+    Confirm {
+        /// Where.
+        at: Location,
+        /// What is to be found there. Of a directory only device, inode and kind count.
+        expected: Fingerprint,
+    },
     /// Set mode, owner, extended attributes and mtime of what is there.
     SetAttributes {
         /// Where.
@@ -163,6 +171,7 @@ impl Effect {
             | Self::PutSymlink { at, .. }
             | Self::RemoveFile { at, .. }
             | Self::RemoveDirectory { at, .. }
+            | Self::Confirm { at, .. }
             | Self::SetAttributes { at, .. } => at,
             Self::Move { to, .. } => to,
         }

@@ -142,7 +142,9 @@ impl Disk {
             Effect::MakeDirectory { .. } | Effect::RemoveDirectory { .. } => Kind::Directory,
             Effect::PutFile { .. } | Effect::RemoveFile { .. } => Kind::File,
             Effect::PutSymlink { .. } => Kind::Symlink,
-            Effect::Move { expected, .. } | Effect::SetAttributes { expected, .. } => expected.kind,
+            Effect::Move { expected, .. }
+            | Effect::Confirm { expected, .. }
+            | Effect::SetAttributes { expected, .. } => expected.kind,
         };
         let source = match effect {
             Effect::Move { from, .. } => Some(from),
@@ -216,6 +218,9 @@ impl<'a> Run<'a> {
             Effect::Move { from, to, expected } => self.rename(from, to, expected),
             Effect::RemoveFile { at, expected } => self.remove_file(at, expected),
             Effect::RemoveDirectory { at, expected } => self.remove_directory(at, expected),
+            Effect::Confirm { at, expected } => {
+                self.spot(at).and_then(|spot| self.guard(at, &spot, expected))
+            }
             Effect::SetAttributes { at, expected, attributes, body } => {
                 self.set_attributes(at, expected, attributes, body)
             }
@@ -238,7 +243,10 @@ impl<'a> Run<'a> {
         if let Err(error) = self.disk.versions.write() {
             tracing::warn!(%error, "the index of versions could not be written");
         }
-        if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Done { .. })) {
+        let changed = outcomes.iter().zip(batch).any(|(outcome, effect)| {
+            matches!(outcome, Outcome::Done { .. }) && !matches!(effect, Effect::Confirm { .. })
+        });
+        if !changed {
             return outcomes;
         }
         let Err(errno) = self.disk.sync_renames() else { return outcomes };

@@ -59,6 +59,10 @@ impl Disk {
             Effect::Move { from, to, expected } => self.relocate(batch, from, to, expected),
             Effect::RemoveFile { at, expected } => self.remove(batch, at, expected),
             Effect::RemoveDirectory { at, expected } => self.drop_directory(at, expected),
+            Effect::Confirm { at, expected } => match self.locate(at) {
+                Some(key) => self.guard(batch, key, expected).map(|()| self.fingerprint(key)),
+                None => Err(Outcome::Differs),
+            },
             Effect::SetAttributes { at, expected, attributes, body } => {
                 self.set_attributes(batch, at, expected, attributes, body.mtime())
             }
