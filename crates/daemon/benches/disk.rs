@@ -91,7 +91,7 @@ fn put(path: &TreePath, expected: Expected, bytes: Vec<u8>) -> Effect {
         expected,
         content: FileContent { hash: ContentHash::of(&bytes), size: bytes.len() as u64, mtime },
         attributes: Attributes::with_mode(0o644),
-        source: PutSource::Inline(bytes),
+        source: PutSource::Inline(bytes.into()),
     }
 }
 

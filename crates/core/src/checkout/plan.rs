@@ -4,6 +4,7 @@
 //! one that it relied on was not, is not taken in: the disk is looked at instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -16,7 +17,7 @@ use crate::vocabulary::{Attributes, ContentHash, Fingerprint, Name, NodeId, Tree
 #[derive(Clone, PartialEq, Eq)]
 pub enum Availability {
     /// Right here, checked.
-    Inline(Vec<u8>),
+    Inline(Arc<[u8]>),
     /// Staged under its hash.
     Staged,
     /// In this file, as the base has it.

@@ -1,6 +1,7 @@
 //! Talking with the other masters: who knows what, and what they lack.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::{Blocked, Engine, Output};
 use crate::replica::{Local, LocalChange};
@@ -197,7 +198,7 @@ impl Engine {
             if version.stands || content.size == 0 || self.retained.contains(&hash) {
                 continue;
             }
-            if let Some(bytes) = self.transfer.inline(&hash).map(<[u8]>::to_vec) {
+            if let Some(bytes) = self.transfer.inline(&hash).map(|bytes| bytes.to_vec()) {
                 self.retained.insert(hash);
                 self.queued.push(Output::Retain { hash, bytes: Some(bytes) });
             } else if self.base.by_hash(hash).next().is_none() {
@@ -241,6 +242,24 @@ impl Engine {
         let transfer = &self.transfer;
         let solved = self.problems.fetched(|hash| !transfer.is_wanted(hash));
         self.queued.extend(solved.into_iter().map(Output::Event));
+    }
+
+    /// Small contents have arrived in memory.
+    pub(super) fn arrived(&mut self, contents: Vec<(ContentHash, Arc<[u8]>)>) {
+        for (hash, bytes) in contents {
+            let arrival = self.transfer.arrived_inline(hash, bytes.clone());
+            if arrival.retain {
+                self.retained.insert(hash);
+                let bytes = Some(bytes.to_vec());
+                self.queued.push(Output::Retain { hash, bytes });
+                if arrival.nodes.is_empty() {
+                    self.transfer.consumed(&hash);
+                }
+            }
+            self.touched.extend(arrival.nodes);
+        }
+        self.forget_fetch_problems();
+        self.touched.append(&mut self.stalled);
     }
 
     pub(super) fn request_contents(&mut self, now: u64) {

@@ -1,5 +1,7 @@
 //! What goes into the engine and what comes out: the whole contract with its driver.
 
+use std::sync::Arc;
+
 use crate::values::{Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record};
 use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
 
@@ -34,6 +36,9 @@ pub enum Input {
     Applied(Vec<Outcome>),
     /// A content is staged and verified.
     Fetched(ContentHash),
+    /// Contents of at most [`crate::transfer::SMALL_BYTES_MAX`] bytes each are here, their hashes checked:
+    /// in place of `Fetched`.
+    Arrived(Vec<(ContentHash, Arc<[u8]>)>),
     /// A content could not be had from anyone asked.
     FetchFailed(ContentHash),
     /// A member is connected and has proved its key.
@@ -91,7 +96,8 @@ pub enum Output {
     Look(Look),
     /// Take these steps on the disk; answered by [`Input::Applied`].
     Apply(Vec<Effect>),
-    /// Fetch contents; each is answered by [`Input::Fetched`] or [`Input::FetchFailed`].
+    /// Fetch contents; each is answered by [`Input::Fetched`], [`Input::Arrived`] or
+    /// [`Input::FetchFailed`].
     Fetch(Vec<Wanted>),
     /// Keep a content among the versions: it is in the staging area, or right here.
     Retain {
@@ -100,6 +106,8 @@ pub enum Output {
         /// Its bytes, if they are not staged.
         bytes: Option<Vec<u8>>,
     },
+    /// Put contents into the staging area, under their hashes.
+    Stage(Vec<(ContentHash, Arc<[u8]>)>),
     /// Contents that nobody wants any longer: stop fetching them.
     StopFetching(Vec<ContentHash>),
     /// The list of members changed: admit and dial these.

@@ -232,6 +232,7 @@ impl Engine {
             Input::Looked(looked) => self.looked(ms, looked),
             Input::Applied(outcomes) => self.applied(ms, outcomes),
             Input::Fetched(hash) => self.fetched(hash),
+            Input::Arrived(contents) => self.arrived(contents),
             Input::FetchFailed(hash) => self.fetch_failed(ms, hash),
             Input::PeerCame(master) => self.peer_came(ms, master),
             Input::PeerGone(master) => self.peer_gone(master),

@@ -5,7 +5,8 @@ use super::{Blocked, Engine, Output, Turn};
 use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
 use crate::values::{
-    BaseId, Effect, Event, Location, Outcome, Problem, ProblemKind, PutSource, Record,
+    BaseId, Body, Effect, Event, FileContent, Location, Outcome, Problem, ProblemKind, PutSource,
+    Record, TreeView as _,
 };
 use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
@@ -35,7 +36,8 @@ impl Engine {
             let fewer = plan.deferred.len() < touched.len();
             let rest = if fewer { &mut self.touched } else { &mut self.stalled };
             rest.append(&mut plan.deferred);
-            if self.touched.is_empty() {
+            if self.touched.is_empty() && self.transfer.has_inline() {
+                self.stage_for_stalled();
                 self.transfer.clear_inline();
             }
             return;
@@ -50,9 +52,24 @@ impl Engine {
         self.turn = Turn::Applying(Box::new(plan));
     }
 
+    /// What waits in memory for nodes that wait themselves goes to the disk: memory is for what moves on,
+    /// and nothing is fetched twice.
+    fn stage_for_stalled(&mut self) {
+        let mut contents = Vec::new();
+        for &node in self.stalled.iter().chain(self.doubted.keys()) {
+            let entry = self.replica.tree().entry(node);
+            if let Some(Body::File(FileContent { hash, .. })) = entry.map(|entry| entry.body) {
+                contents.extend(self.transfer.spill(&hash).map(|bytes| (hash, bytes)));
+            }
+        }
+        if !contents.is_empty() {
+            self.queued.push(Output::Stage(contents));
+        }
+    }
+
     fn availability(&self, hash: &ContentHash) -> Availability {
         if let Some(bytes) = self.transfer.inline(hash) {
-            Availability::Inline(bytes.to_vec())
+            Availability::Inline(bytes.clone())
         } else if self.transfer.is_staged(hash) {
             Availability::Staged
         } else if let Some((path, _)) = self.find_content(hash) {
@@ -116,6 +133,12 @@ impl Engine {
             return;
         };
         if let Some(problem) = problem {
+            if let (ProblemKind::ContentMissing, Effect::PutFile { content, .. }) =
+                (problem.kind, effect)
+            {
+                // It is not where it was thought to be: asked for anew when tried again.
+                self.transfer.consumed(&content.hash);
+            }
             self.blocked(now, node, problem);
             return;
         }
@@ -145,7 +168,9 @@ impl Engine {
     /// What an effect that was done used up, or took to another place.
     fn keep_in_mind(&mut self, now: u64, effect: &Effect) {
         match effect {
-            Effect::PutFile { content, source: PutSource::Staged, .. } => {
+            Effect::PutFile {
+                content, source: PutSource::Staged | PutSource::Inline(_), ..
+            } => {
                 self.transfer.consumed(&content.hash);
             }
             Effect::Move { from, to: Location::Tree(to), expected }

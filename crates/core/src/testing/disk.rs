@@ -412,7 +412,7 @@ impl VirtualDisk {
 
     fn bytes(&self, content: &FileContent, source: &PutSource) -> Option<Vec<u8>> {
         let bytes = match source {
-            PutSource::Inline(bytes) => bytes.clone(),
+            PutSource::Inline(bytes) => bytes.to_vec(),
             PutSource::Empty => Vec::new(),
             PutSource::Staged => self.staged.get(&content.hash)?.clone(),
             PutSource::Local(path) => self.read_file(path)?.to_vec(),

@@ -81,7 +81,7 @@ impl Mirror {
         let mut touched = tree.take_touched();
         for _ in 0..ROUNDS_MAX {
             let have = |hash: &ContentHash| match contents.get(hash) {
-                Some(bytes) => Availability::Inline(bytes.clone()),
+                Some(bytes) => Availability::Inline(bytes.as_slice().into()),
                 None => Availability::Missing,
             };
             let mut plan = checkout::plan(&self.base, tree, &touched, &have, limits);
@@ -122,7 +122,7 @@ impl Mirror {
     ) -> Option<Acts> {
         let touched = tree.take_touched();
         let have = |hash: &ContentHash| match contents.get(hash) {
-            Some(bytes) => Availability::Inline(bytes.clone()),
+            Some(bytes) => Availability::Inline(bytes.as_slice().into()),
             None => Availability::Missing,
         };
         let plan = checkout::plan(&self.base, tree, &touched, &have, Limits::default());

@@ -1,20 +1,24 @@
 //! Transfer: which contents this master still lacks, what for, and whom to ask next.
 //!
 //! A content is wanted by nodes that can't be projected without it, or because it is an open conflict's
-//! version, which every master retains (R9). Small contents arrive with the changes that name them and
-//! wait here, within a bound; whatever falls out of it is fetched like any other.
+//! version, which every master retains (R9). Small contents, whether they come with the changes that name
+//! them or are fetched, wait here in memory for their effect, within a bound: as files of their own they
+//! would be written and renamed twice. Large ones are staged on the disk as they arrive.
 //!
 //! No content is asked of a master more than once at a time, and a failure waits before the next try.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
-/// How many bytes of contents that came with changes wait for their effect.
-const INLINE_BYTES_MAX: usize = 64 << 20;
+/// How many bytes of small contents wait in memory for their effect, those under way to here included.
+const INLINE_BYTES_MAX: u64 = 16 << 20;
+/// A larger content is staged as it arrives, instead of waiting in memory.
+pub const SMALL_BYTES_MAX: u64 = 64 << 10;
 /// How many contents are asked for at once: they travel in a few streams, not one by one.
 const IN_FLIGHT_MAX: usize = 4096;
-/// How many bytes of contents are asked for at once, beyond the first.
+/// How many bytes of large contents are asked for at once, beyond the first.
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 30;
 const RETRY_DELAY_MS_FIRST: u64 = 200;
 const RETRY_DELAY_MS_MAX: u64 = 30_000;
@@ -37,6 +41,38 @@ enum WantState {
     Idle,
     InFlight,
     RetryAt(u64),
+}
+
+/// Whether a content waits in memory or on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    Small,
+    Large,
+}
+
+impl Weight {
+    fn of(size: u64) -> Self {
+        if size <= SMALL_BYTES_MAX { Self::Small } else { Self::Large }
+    }
+}
+
+/// What is asked for and has not arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct InFlight {
+    count: usize,
+    bytes: u64,
+}
+
+impl InFlight {
+    fn takes_off(&mut self, size: u64) {
+        self.count += 1;
+        self.bytes += size;
+    }
+
+    fn lands(&mut self, size: u64) {
+        self.count -= 1;
+        self.bytes -= size;
+    }
 }
 
 /// A content to ask for now.
@@ -64,19 +100,19 @@ pub struct Arrival {
 /// The contents that this master lacks, and those that wait to be put in place.
 #[derive(Debug, Default)]
 pub struct Transfer {
-    inline: BTreeMap<ContentHash, Vec<u8>>,
-    inline_bytes: usize,
+    inline: BTreeMap<ContentHash, Arc<[u8]>>,
+    inline_bytes: u64,
     staged: BTreeSet<ContentHash>,
     wants: BTreeMap<ContentHash, Want>,
     wanted_bytes: u64,
-    /// Wants in state `Idle`.
-    idle: BTreeSet<ContentHash>,
+    /// Wants in state `Idle`, the small ones first.
+    idle: BTreeSet<(Weight, ContentHash)>,
     /// Wants in state `RetryAt`, by their time.
     retries: BTreeSet<(u64, ContentHash)>,
     by_node: BTreeMap<NodeId, ContentHash>,
     by_conflict: BTreeMap<NodeId, BTreeSet<ContentHash>>,
-    in_flight: usize,
-    in_flight_bytes: u64,
+    small: InFlight,
+    large: InFlight,
     stopped: Vec<ContentHash>,
 }
 
@@ -87,18 +123,25 @@ impl Transfer {
         Self { staged, ..Self::default() }
     }
 
-    /// Keeps a content that came with a change, if there is room. Its hash must have been checked.
+    /// Keeps a content that came with a change, if there is room: without, it is fetched like any other.
+    /// Its hash must have been checked.
     pub fn offer(&mut self, hash: ContentHash, bytes: Vec<u8>) {
-        if self.inline_bytes + bytes.len() <= INLINE_BYTES_MAX && !self.inline.contains_key(&hash) {
-            self.inline_bytes += bytes.len();
-            self.inline.insert(hash, bytes);
+        if self.inline_bytes + self.small.bytes + bytes.len() as u64 <= INLINE_BYTES_MAX {
+            self.keep(hash, bytes.into());
         }
     }
 
-    /// The bytes of a content that came with a change.
+    fn keep(&mut self, hash: ContentHash, bytes: Arc<[u8]>) {
+        let size = bytes.len() as u64;
+        if self.inline.insert(hash, bytes).is_none() {
+            self.inline_bytes += size;
+        }
+    }
+
+    /// The bytes of a content that waits in memory.
     #[must_use]
-    pub fn inline(&self, hash: &ContentHash) -> Option<&[u8]> {
-        self.inline.get(hash).map(Vec::as_slice)
+    pub fn inline(&self, hash: &ContentHash) -> Option<&Arc<[u8]>> {
+        self.inline.get(hash)
     }
 
     /// Whether the content waits in the staging area.
@@ -107,15 +150,33 @@ impl Transfer {
         self.staged.contains(hash)
     }
 
-    /// Forgets contents that came with changes and are not needed any more.
+    /// Takes a content out of memory: from now on it counts as staged, which the caller sees to.
+    #[must_use = "it is nowhere else"]
+    pub fn spill(&mut self, hash: &ContentHash) -> Option<Arc<[u8]>> {
+        let bytes = self.inline.remove(hash)?;
+        self.inline_bytes -= bytes.len() as u64;
+        self.staged.insert(*hash);
+        Some(bytes)
+    }
+
+    /// Whether any content waits in memory.
+    #[must_use]
+    pub fn has_inline(&self) -> bool {
+        !self.inline.is_empty()
+    }
+
+    /// Forgets contents that wait in memory and are not needed any more.
     pub fn clear_inline(&mut self) {
         self.inline.clear();
         self.inline_bytes = 0;
     }
 
-    /// A staged content has been put in place or kept.
+    /// A content has been put in place or kept, and is neither staged nor in memory any more.
     pub fn consumed(&mut self, hash: &ContentHash) {
         self.staged.remove(hash);
+        if let Some(bytes) = self.inline.remove(hash) {
+            self.inline_bytes -= bytes.len() as u64;
+        }
     }
 
     /// `node` can't be projected without this content. It waits for no other any more.
@@ -162,7 +223,7 @@ impl Transfer {
 
     fn entry(&mut self, hash: ContentHash, size: u64) -> &mut Want {
         self.wants.entry(hash).or_insert_with(|| {
-            self.idle.insert(hash);
+            self.idle.insert((Weight::of(size), hash));
             self.wanted_bytes += size;
             Want { size, ..Want::default() }
         })
@@ -173,7 +234,7 @@ impl Transfer {
         self.wanted_bytes -= want.size;
         match want.state {
             WantState::Idle => {
-                self.idle.remove(&hash);
+                self.idle.remove(&(Weight::of(want.size), hash));
             }
             WantState::RetryAt(at) => {
                 self.retries.remove(&(at, hash));
@@ -202,8 +263,19 @@ impl Transfer {
     }
 
     fn landed(&mut self, size: u64) {
-        self.in_flight -= 1;
-        self.in_flight_bytes -= size;
+        match Weight::of(size) {
+            Weight::Small => self.small.lands(size),
+            Weight::Large => self.large.lands(size),
+        }
+    }
+
+    /// A content has arrived in memory, its hash checked; says what it was wanted for. One that nobody
+    /// wants any more is dropped.
+    pub fn arrived_inline(&mut self, hash: ContentHash, bytes: Arc<[u8]>) -> Arrival {
+        if self.wants.contains_key(&hash) {
+            self.keep(hash, bytes);
+        }
+        self.satisfied(hash)
     }
 
     /// A content has arrived and is staged; says what it was wanted for.
@@ -260,9 +332,9 @@ impl Transfer {
             && at <= now_ms
         {
             self.retries.pop_first();
-            self.idle.insert(hash);
             if let Some(want) = self.wants.get_mut(&hash) {
                 want.state = WantState::Idle;
+                self.idle.insert((Weight::of(want.size), hash));
             }
         }
     }
@@ -271,18 +343,33 @@ impl Transfer {
     pub fn requests(&mut self, now_ms: u64) -> Vec<Request> {
         self.retry_until(now_ms);
         let mut requests = Vec::new();
-        while let Some(&hash) = self.idle.first() {
+        self.request(Weight::Small, &mut requests);
+        self.request(Weight::Large, &mut requests);
+        requests
+    }
+
+    fn request(&mut self, weight: Weight, requests: &mut Vec<Request>) {
+        let (first, last) = (ContentHash([0; 32]), ContentHash([0xff; 32]));
+        let idle = self.idle.range((weight, first)..=(weight, last)).map(|&(_, hash)| hash);
+        let (in_flight, waiting) = match weight {
+            Weight::Small => (&mut self.small, self.inline_bytes),
+            Weight::Large => (&mut self.large, 0),
+        };
+        let mut asked = Vec::new();
+        for hash in idle {
             let want = self.wants.get_mut(&hash).expect("every idle content is wanted");
-            let room = self.in_flight == 0
-                || self.in_flight < IN_FLIGHT_MAX
-                    && self.in_flight_bytes.saturating_add(want.size) <= IN_FLIGHT_BYTES_MAX;
-            if !room {
+            let bytes = in_flight.bytes.saturating_add(want.size);
+            let room = match weight {
+                // What arrives has room to wait.
+                Weight::Small => waiting + bytes <= INLINE_BYTES_MAX,
+                Weight::Large => in_flight.count == 0 || bytes <= IN_FLIGHT_BYTES_MAX,
+            };
+            if !room || in_flight.count >= IN_FLIGHT_MAX {
                 break;
             }
-            self.idle.pop_first();
+            asked.push(hash);
             want.state = WantState::InFlight;
-            self.in_flight += 1;
-            self.in_flight_bytes += want.size;
+            in_flight.takes_off(want.size);
             requests.push(Request {
                 hash,
                 size: want.size,
@@ -290,7 +377,9 @@ impl Transfer {
                 attempts: want.attempts,
             });
         }
-        requests
+        for hash in asked {
+            self.idle.remove(&(weight, hash));
+        }
     }
 
     /// Contents in flight that nobody wants any more, since the last call.
@@ -372,6 +461,43 @@ mod tests {
         transfer.want(node(1), hash(2), 10, None);
         assert_eq!(transfer.take_stopped(), [hash(1)]);
         assert_eq!(transfer.requests(0)[0].hash, hash(2));
+    }
+
+    #[test]
+    fn small_contents_are_asked_for_as_far_as_there_is_room_in_memory() {
+        let mut transfer = Transfer::default();
+        let full = INLINE_BYTES_MAX / SMALL_BYTES_MAX;
+        for number in 0..=full {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            let node = NodeId(id[..16].try_into().expect("16 bytes"));
+            transfer.want(node, ContentHash(id), SMALL_BYTES_MAX, None);
+        }
+        let asked = transfer.requests(0);
+        assert_eq!(asked.len() as u64, full);
+        // What comes with changes must not take the room of what is under way.
+        transfer.offer(hash(255), vec![0]);
+        assert_eq!(transfer.inline(&hash(255)), None);
+        let bytes: Arc<[u8]> = vec![0; SMALL_BYTES_MAX as usize].into();
+        for request in &asked {
+            assert_eq!(transfer.arrived_inline(request.hash, bytes.clone()).nodes.len(), 1);
+        }
+        assert!(transfer.requests(0).is_empty(), "memory is full");
+        assert!(transfer.spill(&asked[0].hash).is_some());
+        assert!(transfer.is_staged(&asked[0].hash));
+        assert_eq!(transfer.requests(0).len(), 1);
+        transfer.consumed(&asked[1].hash);
+        assert_eq!(transfer.inline(&asked[1].hash), None);
+    }
+
+    #[test]
+    fn content_that_nobody_wants_any_more_is_dropped_when_it_arrives() {
+        let mut transfer = Transfer::default();
+        transfer.want(node(1), hash(1), 10, None);
+        transfer.requests(0);
+        transfer.unwant(node(1));
+        let arrival = transfer.arrived_inline(hash(1), vec![0; 10].into());
+        assert_eq!((arrival, transfer.has_inline()), (Arrival::default(), false));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Each names the fingerprint that it expects to find. One that finds something else does nothing, says
 //! so, and is planned again after a look; effects that need it will fail in the same way, harmlessly.
 
+use std::sync::Arc;
+
 use super::{Body, FileContent, LinkTarget, Problem};
 use crate::vocabulary::{Attributes, Fingerprint, Name, Timestamp, TreePath};
 
@@ -44,7 +46,7 @@ pub enum Expected {
 #[derive(Clone, PartialEq, Eq)]
 pub enum PutSource {
     /// Right here; their hash has been checked.
-    Inline(Vec<u8>),
+    Inline(Arc<[u8]>),
     /// Fetched before and staged under their hash.
     Staged,
     /// A file of this disk that holds the same bytes: copied, and checked while copying.

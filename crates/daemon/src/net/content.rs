@@ -22,9 +22,19 @@ pub trait ContentSource: Send + Sync {
     /// Opens the content, if this master has it. It need not be verified: the receiver does that,
     /// and a file that shrinks under way is noticed. Blocks.
     fn open(&self, hash: &ContentHash) -> Option<OpenContent>;
+
+    /// Opens one content after the other and gives it to `each`, in order, until `each` errs. To be
+    /// overridden where many are found at less cost than each alone. Blocks.
+    fn open_each(
+        &self,
+        hashes: &[ContentHash],
+        each: &mut dyn FnMut(Option<OpenContent>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        hashes.iter().try_for_each(|hash| each(self.open(hash)))
+    }
 }
 
-/// Where received contents go.
+/// Where received contents go, but for small ones: these are handed up in memory.
 pub trait ContentSink: Send + Sync {
     /// Whether the content is here, complete and verified. Blocks.
     fn has(&self, hash: &ContentHash) -> bool;

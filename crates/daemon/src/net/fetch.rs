@@ -29,7 +29,7 @@ const LANES_MAX: usize = 3;
 /// How many bytes one request for small contents asks for.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Contents larger than this are fetched one by one, resumed, and drawn from older versions.
-pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
+const BATCHED_BYTES_MAX: u64 = 1 << 20;
 /// How long a lane without work keeps its stream.
 const LINGER: Duration = Duration::from_secs(2);
 /// How often one content's stream may break before the provider counts as one that lacks it.
@@ -178,6 +178,17 @@ impl Fetcher {
         }
     }
 
+    /// A lane has small contents, verified.
+    pub(super) fn arrived(&self, mut contents: Vec<(ContentHash, Arc<[u8]>)>) {
+        {
+            let mut state = lock(&self.state);
+            contents.retain(|(hash, _)| state.wants.remove(hash).is_some());
+        }
+        if !contents.is_empty() {
+            self.shared.events.send_blocking(NetEvent::Arrived(contents));
+        }
+    }
+
     /// A lane can't put a content into the sink.
     pub(super) fn failed(&self, hash: ContentHash, failure: FetchFailure) {
         if lock(&self.state).wants.remove(&hash).is_some() {
@@ -306,7 +317,7 @@ impl Want {
 
 impl Provider {
     fn queue(&mut self, request: &ContentRequest) {
-        match request.size <= SMALL_BYTES_MAX {
+        match request.size <= BATCHED_BYTES_MAX {
             true => self.small.push_back(request.hash),
             false => self.large.push_back(request.hash),
         }

@@ -8,22 +8,25 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use futures::io::{ReadHalf, WriteHalf};
 use libp2p::swarm::Stream;
+use pleach_core::transfer::SMALL_BYTES_MAX;
 use pleach_core::vocabulary::{ContentHash, MasterId};
 use tokio::runtime::Handle;
 
-use super::Network;
 use super::chunks::{self, Chunk, Chunk16};
 use super::content::{ContentRequest, FetchFailure, FinishError, PartialContent};
 use super::fetch::{Batch, Fault};
 use super::pipe::{Inflow, Outflow};
 use super::serve::FileRange;
 use super::wire::{self, Head, RANGES_MAX, Request, SEGMENT_BYTES_MAX, Segment};
+use super::{ARRIVED_BYTES_MAX, Network};
 
 /// How many requests are under way on one stream: two never fill the window it begins with.
 const UNDER_WAY_MAX: usize = 2;
+const WRONG_BYTES: &str = "wrong bytes";
 
 /// Why a content did not arrive.
 enum Trouble {
@@ -62,8 +65,11 @@ pub(super) fn run(
         writer: Outflow::new(writer, runtime.clone()),
         segment: vec![0; SEGMENT_BYTES_MAX].into_boxed_slice(),
         under_way: VecDeque::new(),
+        arrived: Vec::new(),
+        arrived_bytes: 0,
     };
     let end = lane.work();
+    lane.hand_up();
     // What was asked for and has not come goes back.
     for (hash, _) in std::mem::take(&mut lane.under_way).into_iter().flatten() {
         network.fetcher.give_back(master, hash, Fault::Broke);
@@ -84,6 +90,9 @@ struct Lane<'a> {
     writer: Outflow,
     segment: Box<[u8]>,
     under_way: VecDeque<SmallBatch>,
+    /// Small contents that have not been handed up.
+    arrived: Vec<(ContentHash, Arc<[u8]>)>,
+    arrived_bytes: usize,
 }
 
 impl Lane<'_> {
@@ -122,8 +131,10 @@ impl Lane<'_> {
     }
 
     fn ask_small(&mut self, batch: Vec<(ContentHash, u64)>) -> io::Result<()> {
+        // Small ones go past the sink.
+        let sink = &self.network.fetcher.sink;
         let (held, wanted): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|(hash, _)| self.network.fetcher.sink.has(hash));
+            batch.into_iter().partition(|(hash, size)| *size > SMALL_BYTES_MAX && sink.has(hash));
         for (hash, _) in held {
             self.network.fetcher.done(hash);
         }
@@ -138,14 +149,58 @@ impl Lane<'_> {
     /// Reads the answers to the request that was sent first.
     fn read_small(&mut self) -> io::Result<()> {
         while let Some(&(hash, size)) = self.under_way.front().and_then(VecDeque::front) {
-            let fetched = self.read_whole(hash, size);
+            let small = size <= SMALL_BYTES_MAX;
+            let fetched = if small {
+                self.read_small_content(hash, size)
+            } else {
+                self.read_whole(hash, size)
+            };
             if let Some(batch) = self.under_way.front_mut() {
                 batch.pop_front();
             }
-            self.settle(hash, fetched)?;
+            if !small || fetched.is_err() {
+                self.settle(hash, fetched)?;
+            }
         }
         self.under_way.pop_front();
+        self.hand_up();
         Ok(())
+    }
+
+    /// Reads a small content, which is handed up with others.
+    fn read_small_content(&mut self, hash: ContentHash, size: u64) -> Result<(), Trouble> {
+        self.read_size(size)?;
+        let size = usize::try_from(size).expect("a small content fits into a segment");
+        let bytes = &mut self.segment[..size];
+        let mut at = 0;
+        while at < size {
+            match wire::read_segment(&mut self.reader, (size - at) as u64)? {
+                Segment::Abort => return Err(Trouble::Lacks),
+                Segment::Hole(length) => {
+                    let end = at + usize::try_from(length).unwrap_or(size - at);
+                    bytes[at..end].fill(0);
+                    at = end;
+                }
+                Segment::Bytes(length) => {
+                    self.reader.read_exact(&mut bytes[at..at + length])?;
+                    at += length;
+                }
+            }
+        }
+        if ContentHash::of(bytes) != hash {
+            return Err(Trouble::Lied(WRONG_BYTES));
+        }
+        self.arrived_bytes += size;
+        self.arrived.push((hash, Arc::from(&*bytes)));
+        if self.arrived_bytes >= ARRIVED_BYTES_MAX {
+            self.hand_up();
+        }
+        Ok(())
+    }
+
+    fn hand_up(&mut self) {
+        self.arrived_bytes = 0;
+        self.network.fetcher.arrived(std::mem::take(&mut self.arrived));
     }
 
     /// Reports what became of a content; errs if the stream is of no use any more.
@@ -407,7 +462,7 @@ impl Receipt {
         match partial.finish() {
             Ok(()) => Ok(()),
             Err(FinishError::Mismatch) if used_old => Err(Trouble::OldVersion),
-            Err(FinishError::Mismatch) => Err(Trouble::Lied("wrong bytes")),
+            Err(FinishError::Mismatch) => Err(Trouble::Lied(WRONG_BYTES)),
             Err(FinishError::Io(error)) => Err(Trouble::Sink(error)),
         }
     }

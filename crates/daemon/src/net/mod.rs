@@ -47,6 +47,8 @@ use pleach_core::vocabulary::{ContentHash, MasterId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+pub use pleach_core::transfer::SMALL_BYTES_MAX;
+
 pub use self::content::{
     ContentRequest, ContentSink, ContentSource, FetchFailure, FinishError, OpenContent,
     PartialContent,
@@ -67,6 +69,8 @@ pub const DEFAULT_PORT: u16 = 4747;
 pub const GOSSIP_BYTES_MAX: usize = 512 << 10;
 /// How many bytes of received messages wait for the driver at most, over all peers.
 pub const RECEIVED_BYTES_MAX: usize = 32 << 20;
+/// How many bytes of small contents are handed up at once, but for the last of them.
+pub const ARRIVED_BYTES_MAX: usize = 256 << 10;
 /// How many events wait for the driver at most.
 const EVENTS_MAX: usize = 256;
 /// How many commands wait for the swarm's loop at most.
@@ -116,6 +120,8 @@ pub enum NetEvent {
     Overflowed(MasterId),
     /// A content is in the sink, verified.
     Fetched(ContentHash),
+    /// Contents of at most [`SMALL_BYTES_MAX`] bytes each, verified; about [`ARRIVED_BYTES_MAX`] in all.
+    Arrived(Vec<(ContentHash, Arc<[u8]>)>),
     /// A content could not be had.
     FetchFailed(ContentHash, FetchFailure),
     /// An invitation has changed: make the row durable, then answer.
@@ -287,8 +293,9 @@ impl Network {
         Ok(())
     }
 
-    /// Asks for contents. For each, [`NetEvent::Fetched`] or [`NetEvent::FetchFailed`] follows; one
-    /// that is under way already is not asked for twice.
+    /// Asks for contents. For each, [`NetEvent::Fetched`], [`NetEvent::FetchFailed`], or for one of at
+    /// most [`SMALL_BYTES_MAX`] bytes [`NetEvent::Arrived`] follows; one that is under way already is not
+    /// asked for twice. Whoever asks has room for all the small ones that have not arrived.
     pub fn fetch(&self, requests: Vec<ContentRequest>) {
         self.fetcher.fetch(requests);
     }

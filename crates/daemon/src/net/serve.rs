@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use futures::AsyncReadExt as _;
 use futures::io::ReadHalf;
 use libp2p::swarm::Stream;
-use pleach_core::vocabulary::{ContentHash, MasterId};
+use pleach_core::vocabulary::MasterId;
 use rustix::fs::SeekFrom;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -139,13 +139,18 @@ fn answer(
 ) -> io::Result<()> {
     match request {
         Request::Whole(hashes) => {
-            for hash in hashes {
-                let Some(content) = open(source, hash, writer)? else { continue };
-                send_range(&content, 0..content.size, writer, segment)?;
-            }
+            source.open_each(hashes, &mut |content| {
+                announce(content.as_ref(), writer)?;
+                if let Some(content) = content {
+                    send_range(&content, 0..content.size, writer, segment)?;
+                }
+                Ok(())
+            })?;
         }
         Request::Ranges { hash, ranges } => {
-            let Some(content) = open(source, hash, writer)? else { return Ok(()) };
+            let content = source.open(hash);
+            announce(content.as_ref(), writer)?;
+            let Some(content) = content else { return Ok(()) };
             for &(offset, length) in ranges {
                 let end = offset.saturating_add(length).min(content.size);
                 if !send_range(&content, offset.min(end)..end, writer, segment)? {
@@ -166,18 +171,12 @@ fn answer(
     Ok(())
 }
 
-fn open(
-    source: &dyn ContentSource,
-    hash: &ContentHash,
-    writer: &mut impl Write,
-) -> io::Result<Option<OpenContent>> {
-    let content = source.open(hash);
-    let head = match &content {
+fn announce(content: Option<&OpenContent>, writer: &mut impl Write) -> io::Result<()> {
+    let head = match content {
         Some(content) => Head::Present { size: content.size },
         None => Head::Missing,
     };
-    wire::write_head(writer, head)?;
-    Ok(content)
+    wire::write_head(writer, head)
 }
 
 fn list_of(content: &OpenContent) -> io::Result<Vec<chunks::Chunk>> {

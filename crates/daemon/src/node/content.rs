@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pleach_core::vocabulary::{ContentHash, TreePath};
 
-use super::driver::Job;
+use super::driver::{Job, Located};
 use crate::disk::{self, Partial, Root, Staging, Versions};
 use crate::net::{ContentSink, ContentSource, FinishError, OpenContent, PartialContent};
 
@@ -25,23 +25,45 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    fn in_tree(&self, hash: &ContentHash) -> Option<File> {
+    /// Where in the tree each of `hashes` is. An answer for each, if there is one at all.
+    fn locate(&self, hashes: &[ContentHash]) -> Vec<Located> {
         let (reply, located) = sync_channel(1);
-        self.jobs.send(Job::Locate(*hash, reply)).ok()?;
-        let (path, fingerprint) = located.recv_timeout(LOCATE_PATIENCE).ok()??;
-        let reader = disk::open_content(&self.root, &path, &fingerprint).ok()??;
-        Some(File::from(reader.into_handle()))
+        match self.jobs.send(Job::Locate(hashes.to_vec(), reply)) {
+            Ok(()) => located.recv_timeout(LOCATE_PATIENCE).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn open_located(&self, hash: &ContentHash, located: Option<Located>) -> Option<OpenContent> {
+        let in_tree = || {
+            let (path, fingerprint) = located.flatten()?;
+            let reader = disk::open_content(&self.root, &path, &fingerprint).ok()??;
+            let size = reader.size();
+            Some(OpenContent { file: File::from(reader.into_handle()), size })
+        };
+        let aside = || {
+            let staged = self.staging.open_content(*hash).ok();
+            let file = staged.or_else(|| self.versions.find(*hash))?;
+            let size = file.metadata().ok()?.len();
+            Some(OpenContent { file, size })
+        };
+        in_tree().or_else(aside)
     }
 }
 
 impl ContentSource for Contents {
     fn open(&self, hash: &ContentHash) -> Option<OpenContent> {
-        let file = self
-            .in_tree(hash)
-            .or_else(|| self.staging.open_content(*hash).ok())
-            .or_else(|| self.versions.find(*hash))?;
-        let size = file.metadata().ok()?.len();
-        Some(OpenContent { file, size })
+        self.open_located(hash, self.locate(&[*hash]).pop())
+    }
+
+    /// The driver is asked once for all of them.
+    fn open_each(
+        &self,
+        hashes: &[ContentHash],
+        each: &mut dyn FnMut(Option<OpenContent>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut located = self.locate(hashes).into_iter();
+        hashes.iter().try_for_each(|hash| each(self.open_located(hash, located.next())))
     }
 }
 

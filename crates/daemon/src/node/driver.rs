@@ -47,8 +47,8 @@ pub(super) enum Job {
     Net(NetEvent),
     /// From the control socket, or the owner of the node.
     Call(Call),
-    /// Where on this disk a content is.
-    Locate(ContentHash, SyncSender<Option<(TreePath, Fingerprint)>>),
+    /// Where on this disk contents are.
+    Locate(Vec<ContentHash>, SyncSender<Vec<Located>>),
     /// Cut off from all other masters, or no longer.
     Isolate(bool, oneshot::Sender<()>),
     /// A directory that can't be watched.
@@ -59,11 +59,15 @@ pub(super) enum Job {
     Stop,
 }
 
+/// A file of the tree that holds a content, as it was last seen; none if there is none.
+pub(super) type Located = Option<(TreePath, Fingerprint)>;
+
 /// What the hand is asked to do: everything that touches the tree.
 pub(super) enum Chore {
     Look(Look),
     Apply(Vec<Effect>),
     Retain(ContentHash, Option<Vec<u8>>),
+    Stage(Vec<(ContentHash, Arc<[u8]>)>),
 }
 
 pub(super) struct Driver {
@@ -259,9 +263,10 @@ impl Driver {
             Job::Input(input) => self.input(input),
             Job::Net(event) => self.net_event(event),
             Job::Call(call) => self.call(call),
-            Job::Locate(hash, reply) => {
+            Job::Locate(hashes, reply) => {
+                let located = hashes.iter().map(|hash| self.engine.find_content(hash)).collect();
                 // The asker may have gone; that is its own affair.
-                let _ = reply.try_send(self.engine.find_content(&hash));
+                let _ = reply.try_send(located);
             }
             Job::Isolate(isolated, done) => self.isolate(isolated, done),
             Job::Unwatched(problem) => self.unwatched(problem),
@@ -288,6 +293,7 @@ impl Driver {
             NetEvent::Received(master, message) => self.input(Input::Received(master, message)),
             NetEvent::Overflowed(master) => self.input(Input::Resync(master)),
             NetEvent::Fetched(hash) => self.input(Input::Fetched(hash)),
+            NetEvent::Arrived(contents) => self.input(Input::Arrived(contents)),
             NetEvent::FetchFailed(hash, failure) => {
                 tracing::debug!(%hash, %failure, "a content could not be fetched");
                 self.input(Input::FetchFailed(hash));
@@ -443,6 +449,7 @@ impl Driver {
                 self.chore(Chore::Apply(effects));
             }
             Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),
+            Output::Stage(contents) => self.chore(Chore::Stage(contents)),
             Output::Fetch(wanted) => {
                 self.network.fetch(wanted.into_iter().map(content_request).collect());
             }

@@ -126,6 +126,7 @@ impl Hand {
                 self.tell(Input::Applied(outcomes));
             }
             Chore::Retain(hash, bytes) => self.retain(hash, bytes.as_deref()),
+            Chore::Stage(contents) => self.stage(&contents),
         }
     }
 
@@ -181,6 +182,15 @@ impl Hand {
     fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) {
         if let Err(error) = self.disk.retain(hash, bytes) {
             tracing::error!(%error, %hash, "a conflict's version could not be kept");
+        }
+    }
+
+    /// What can't be staged is found missing by the effect that needs it, and fetched again.
+    fn stage(&self, contents: &[(ContentHash, Arc<[u8]>)]) {
+        for (hash, bytes) in contents {
+            if let Err(error) = self.disk.staging().insert(*hash, bytes) {
+                tracing::warn!(%error, %hash, "a content could not be staged");
+            }
         }
     }
 

@@ -151,7 +151,7 @@ impl Disk {
         staged: &BTreeMap<ContentHash, Vec<u8>>,
     ) -> Result<Vec<u8>, Outcome> {
         let bytes = match source {
-            PutSource::Inline(bytes) => bytes.clone(),
+            PutSource::Inline(bytes) => bytes.to_vec(),
             PutSource::Empty => Vec::new(),
             PutSource::Staged => match staged.get(&content.hash) {
                 Some(bytes) => bytes.clone(),

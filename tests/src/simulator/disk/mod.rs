@@ -642,7 +642,7 @@ mod tests {
             expected,
             content: FileContent { hash, size: bytes.len() as u64, mtime },
             attributes: Attributes::with_mode(0o600),
-            source: PutSource::Inline(bytes.to_vec()),
+            source: PutSource::Inline(bytes.into()),
         }
     }
 

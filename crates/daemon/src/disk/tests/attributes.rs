@@ -102,7 +102,7 @@ fn new_file_and_directory_have_the_attributes_wanted() {
             expected: Expected::Absent,
             content: content(b"x"),
             attributes: attributes.clone(),
-            source: PutSource::Inline(b"x".to_vec()),
+            source: PutSource::Inline(b"x"[..].into()),
         },
     ]);
     for (outcome, relative) in outcomes.iter().zip(["d", "f"]) {

@@ -129,7 +129,7 @@ pub(super) fn put(relative: &str, expected: Expected, bytes: &[u8]) -> Effect {
         expected,
         content: content(bytes),
         attributes: Attributes::with_mode(0o644),
-        source: PutSource::Inline(bytes.to_vec()),
+        source: PutSource::Inline(bytes.into()),
     }
 }
 
