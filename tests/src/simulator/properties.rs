@@ -172,7 +172,10 @@ impl World {
             if waits_for_ever {
                 continue;
             }
-            let problems: Vec<_> = running.engine.problems().collect();
+            let told = self.told_missing(running);
+            let problems =
+                running.engine.problems().filter(|problem| !told.contains(&problem.path));
+            let problems: Vec<_> = problems.collect();
             if !problems.is_empty() || !running.engine.is_quiet() || !running.is_idle() {
                 let status = running.engine.status();
                 let detail = format!("master {index}: {status:?}, problems {problems:?}");
@@ -180,6 +183,18 @@ impl World {
             }
         }
         None
+    }
+
+    /// Paths of conflicts with a version that is nowhere any more: that is listed, as it should be.
+    fn told_missing(&self, running: &Running) -> BTreeSet<TreePath> {
+        let conflicts = running.engine.replica().conflicts();
+        let is_nowhere = |version: &Version| match &version.body {
+            Body::File(content) => !self.masters.iter().any(|m| m.holds(&content.hash)),
+            Body::Directory { .. } | Body::Symlink { .. } => false,
+        };
+        let missing =
+            conflicts.into_iter().filter(|conflict| conflict.versions.iter().any(is_nowhere));
+        missing.map(|conflict| conflict.path).collect()
     }
 
     fn lost(&self, running: &[&Running]) -> Option<(Property, String)> {

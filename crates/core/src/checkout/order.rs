@@ -151,8 +151,11 @@ pub fn plan<T: TreeView>(
     let mut planner = Planner { pairing, picture, have, wants, doomed, want_of, consumed, plan };
     let order = planner.by_depth();
     let placed: Vec<_> = order.into_iter().filter(|&node| planner.place(node)).collect();
+    // What is new may be a copy of what is replaced.
+    let (new, replaced): (Vec<_>, Vec<_>) =
+        placed.iter().copied().partition(|node| planner.wants[node].disk.is_none());
     for kind in [Kind::File, Kind::Symlink] {
-        for &node in &placed {
+        for &node in new.iter().chain(&replaced) {
             planner.fill(node, kind);
         }
     }
@@ -216,12 +219,9 @@ impl<T: TreeView> Planner<'_, T> {
         let Some(id) = disk else {
             return match &view.body {
                 Body::Directory { .. } => self.make(view, spot, &directory),
-                // A file that is not here yet leaves the place as it is: it is wanted, and nothing
-                // gives way to it before it comes.
-                Body::File(content) if self.source(content).is_none() => {
-                    self.want_content(view, content, None);
-                    true
-                }
+                // A file that is not here yet leaves the place as it is: nothing gives way to it before
+                // it comes.
+                Body::File(content) if self.source(content).is_none() => true,
                 Body::File(_) | Body::Symlink { .. } => {
                     let free = self.evict(spot, &view.name);
                     if free {
@@ -425,11 +425,7 @@ impl<T: TreeView> Planner<'_, T> {
         let effect = match &view.body {
             Body::File(content) => {
                 let Some(source) = self.source(content) else {
-                    // A new one has been noted when its place was looked at.
-                    if disk.is_some() {
-                        self.want_content(&view, content, disk);
-                    }
-                    return;
+                    return self.want_content(&view, content, disk);
                 };
                 Effect::PutFile { at, expected, content: *content, attributes, source }
             }

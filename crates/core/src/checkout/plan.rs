@@ -122,6 +122,7 @@ pub struct Plan {
     /// Nodes to plan again when this plan is through: it is full, or something stands in the way.
     pub deferred: BTreeSet<NodeId>,
     pub(super) made: BTreeMap<NodeId, BaseId>,
+    pub(super) displaced: BTreeSet<NodeId>,
     pub(super) disturbed: BTreeSet<Spot>,
 }
 
@@ -237,11 +238,13 @@ impl Plan {
         true
     }
 
-    /// The directory in the base, if the effect was really done in there, and nothing but `id` is at the
-    /// place: what should have left it and has not is somewhere else, and the next look finds out.
+    /// The directory in the base, if the effect was really done in there.
+    ///
+    /// What should have left the place before and has not was gone from it: removed or renamed by a user a
+    /// moment ago. The base forgets it, and it is planned again: when one can't tell, one keeps.
     fn place(
-        &self,
-        base: &Base,
+        &mut self,
+        base: &mut Base,
         id: Option<BaseId>,
         spot: Spot,
         name: &Name,
@@ -251,9 +254,23 @@ impl Plan {
             Spot::Base(directory) => directory,
             Spot::Made(node) => *self.made.get(&node)?,
         };
-        let there = base.child(directory, name);
-        let is_free = there.is_none() || there == id;
-        (is_free && base.location(directory)?.join(name) == *target).then_some(directory)
+        if base.location(directory)?.join(name) != *target {
+            return None;
+        }
+        let displaced = base.child(directory, name).filter(|&there| Some(there) != id);
+        let mut queue: Vec<BaseId> = displaced.into_iter().collect();
+        while let Some(at) = queue.pop() {
+            queue.extend(base.children(at).map(|(_, child)| child));
+            let nodes = base.entry(at).into_iter().flat_map(|entry| &entry.nodes);
+            self.displaced.extend(nodes.map(|seen| seen.node));
+        }
+        Some(directory)
+    }
+
+    /// Nodes that the base has forgotten because something else was put in their place: to be planned
+    /// again.
+    pub fn take_displaced(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.displaced)
     }
 }
 

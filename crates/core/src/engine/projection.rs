@@ -91,6 +91,7 @@ impl Engine {
         for (index, outcome) in outcomes.into_iter().enumerate().take(plan.effects.len()) {
             self.effect_ended(now, &mut plan, index, outcome);
         }
+        self.touched.append(&mut plan.take_displaced());
         // What could not be set right, because its effect failed, stays ours.
         let mut after = plan.disturbed();
         after.retain(|&id| id != BaseId::ROOT && self.base.entry(id).is_some());

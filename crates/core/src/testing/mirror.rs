@@ -98,6 +98,7 @@ impl Mirror {
                 failed |= !completion.retry.is_empty();
                 touched.extend(completion.retry);
             }
+            touched.append(&mut plan.take_displaced());
             let disturbed = if failed { plan.disturbed() } else { BTreeSet::new() };
             let scopes = vec![Scope::Subtree(TreePath::root())];
             let snapshot = self.look(tree, scopes, &disturbed, |_| {});
