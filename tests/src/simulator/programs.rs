@@ -195,6 +195,9 @@ impl World {
         let over = shown(disk, to).filter(|_| disk.lookup(from) != disk.lookup(to));
         let other_kind = disk.kind(from) != disk.kind(to);
         disk.rename(from, to).map_err(drop)?;
+        if from == to {
+            return Ok(());
+        }
         if let Some(over) = over {
             self.oracle.destroyed(&over);
             // A file in the place of a link, or the other way round, is another thing: the old is removed.

@@ -444,7 +444,9 @@ impl World {
         match item.what {
             What::User(habit) => self.start_program(master, habit, item.salt),
             What::Crash { outputs, down_us } => {
-                if self.masters[master].running.is_some() {
+                // A store is founded before its first daemon runs.
+                let founded = !self.masters[master].durable.log.is_empty();
+                if founded && self.masters[master].running.is_some() {
                     self.masters[master].crash_after = Some((outputs, down_us));
                     let generation = self.masters[master].generation;
                     let delay_us = item.salt % CRASH_DELAY_US_MAX;

@@ -135,6 +135,7 @@ impl Agenda {
                     Scope::Name(path, name) => Scope::Name(there(path)?, name.clone()),
                     Scope::Directory(path) => Scope::Directory(there(path)?),
                     Scope::Subtree(path) => Scope::Subtree(there(path)?),
+                    Scope::Peek(..) => return None,
                 };
                 Some((scope, *pending))
             })
@@ -192,6 +193,14 @@ impl Agenda {
             due.scopes.push(scope);
         }
         due
+    }
+
+    /// The names that wait.
+    pub(super) fn names(&self) -> impl Iterator<Item = TreePath> {
+        self.pending.keys().filter_map(|scope| match scope {
+            Scope::Name(directory, name) => Some(directory.join(name)),
+            _ => None,
+        })
     }
 
     /// When something is due.

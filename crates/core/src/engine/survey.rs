@@ -10,17 +10,28 @@ use crate::vocabulary::TreePath;
 
 /// How long it is remembered that an entry was not found.
 const MISSED_MS_MAX: u64 = 10_000;
+/// How many names that wait to settle are peeked at before something counts as removed.
+const PEEKS_MAX: usize = 4_096;
 /// How many paths an event names.
 const EVENT_PATHS_MAX: usize = 64;
 
 impl Engine {
     pub(super) fn start_survey(&mut self, now: u64) {
-        let Due { scopes, vanished } = self.agenda.take_due(now);
+        let Due { mut scopes, vanished } = self.agenda.take_due(now);
         self.surveys_started += 1;
         self.surveyed.clone_from(&scopes);
         let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
         self.vanished = missed.map(|(&id, _)| id).collect();
         self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
+        if !self.vanished.is_empty() {
+            // Nothing counts as removed while one of these may be what it is called now.
+            let new = self.agenda.names().filter(|path| self.base.find(path).is_none());
+            let new = new.take(PEEKS_MAX).filter_map(|path| {
+                let (directory, name) = path.split_last()?;
+                Some(Scope::Peek(directory, name.clone()))
+            });
+            scopes.extend(new);
+        }
         let survey = Box::new(Survey::new(scopes, &self.base));
         self.continue_survey(now, survey);
     }
@@ -203,6 +214,8 @@ impl Engine {
 
 fn covers(scope: &Scope, path: &TreePath) -> bool {
     match scope {
+        // What was peeked at, was not looked at.
+        Scope::Peek(..) => false,
         Scope::Name(directory, name) => {
             path.split_last().is_some_and(|(above, last)| above == *directory && last == name)
         }

@@ -303,7 +303,12 @@ impl Scribe<'_, '_> {
             let level = &self.acts.directories[index.0 as usize];
             if let DirectoryRef::Seen(nodes) = &level.directory {
                 let inside = nodes.iter().any(|seen| ancestors.contains(&seen.node));
-                for seen in nodes.iter().filter(|seen| !inside || ancestors.contains(&seen.node)) {
+                // A directory may hide files of its name.
+                let directories = nodes.iter().filter(|seen| {
+                    let is_meant = !inside || ancestors.contains(&seen.node);
+                    is_meant && self.tree.kind(seen.node) == Some(Kind::Directory)
+                });
+                for seen in directories {
                     above.push(seen.node);
                     let places = self.tree.seen(seen.node).map(|now| now.places);
                     let merged = places.into_iter().flatten();

@@ -88,6 +88,18 @@ impl Survey {
             }
         }
         self.contents.retain(|hash, _| named.contains(hash));
+        // A directory of the base that was not where it should be, and may turn up.
+        for (&directory, only) in &self.wanted {
+            let Dir::Known(id) = directory else { continue };
+            if let Some(path) = base.path(id).filter(|_| !matching.removed.contains(&id)) {
+                match only {
+                    Some(names) => {
+                        self.reread.extend(names.iter().map(|name| path.join(name)));
+                    }
+                    None => drop(self.reread.insert(path)),
+                }
+            }
+        }
         for at in matching.again {
             let Sighting { directory, name, .. } = &self.sightings[at];
             self.reread.extend(self.path(base, *directory).map(|path| path.join(name)));

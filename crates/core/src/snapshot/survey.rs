@@ -32,6 +32,9 @@ pub enum Scope {
     Directory(TreePath),
     /// A directory and everything below.
     Subtree(TreePath),
+    /// One name in a directory, that counts only if it is something the base knows: what is called so may
+    /// be what another path has lost, and is not yet to be taken up if it is new.
+    Peek(TreePath, Name),
 }
 
 /// A directory on the disk: one of the base, wherever it is by now, or one that the survey found.
@@ -96,6 +99,7 @@ pub(super) enum Whereabouts {
 
 enum Want {
     Name(Name),
+    Peek(Name),
     Directory,
     Subtree,
 }
@@ -112,13 +116,14 @@ enum Reached {
 /// learns something of at least one place, and no place is asked for twice, so it ends.
 pub struct Survey {
     scopes: Vec<(TreePath, Want)>,
-    wanted: BTreeMap<Dir, Option<BTreeSet<Name>>>,
+    pub(super) wanted: BTreeMap<Dir, Option<BTreeSet<Name>>>,
     wanted_reads: VecDeque<usize>,
     listing: Vec<(Dir, Option<Vec<Name>>)>,
     reading: Vec<usize>,
     pub(super) listed: BTreeSet<Dir>,
     pub(super) named: BTreeMap<Dir, BTreeSet<Name>>,
     pub(super) unknown: BTreeSet<Dir>,
+    peeked: BTreeSet<(Dir, Name)>,
     /// New directories, by sighting, that were gone before they could be listed.
     lost: BTreeSet<usize>,
     subtree: BTreeSet<Dir>,
@@ -165,6 +170,7 @@ impl Survey {
             listed: BTreeSet::new(),
             named: BTreeMap::new(),
             unknown: BTreeSet::new(),
+            peeked: BTreeSet::new(),
             lost: BTreeSet::new(),
             subtree: BTreeSet::new(),
             sightings: Vec::new(),
@@ -186,6 +192,7 @@ impl Survey {
                 Scope::Name(path, name) => (path, Want::Name(name)),
                 Scope::Directory(path) => (path, Want::Directory),
                 Scope::Subtree(path) => (path, Want::Subtree),
+                Scope::Peek(path, name) => (path, Want::Peek(name)),
             };
             // The event may be older than a rename above it: what the base has at the path is
             // looked at wherever it went, and what is at the path now as well.
@@ -304,6 +311,10 @@ impl Survey {
     fn want(&mut self, base: &Base, directory: Dir, want: &Want) {
         match want {
             Want::Name(name) => self.want_name(directory, name),
+            Want::Peek(name) => {
+                self.peeked.insert((directory, name.clone()));
+                self.want_name(directory, name);
+            }
             Want::Directory => self.want_all(directory),
             Want::Subtree => self.want_subtree(base, directory),
         }
@@ -604,6 +615,11 @@ impl Survey {
                 return;
             }
         };
+        let is_peeked =
+            self.peeked.contains(&(directory, name.clone())) && !self.listed.contains(&directory);
+        if is_peeked && candidates(base, &fingerprint).is_empty() {
+            return;
+        }
         let at = self.sightings.len();
         if let Some(&earlier) = self.places.get(&(directory, name.clone())) {
             // The same again is no news; something else means that it is being changed right now.
