@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use libp2p::Multiaddr;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
+use crate::control::{EventBody, EventReport, WorkKind};
 use crate::node::{Node, StartError};
 
 /// How long a clean stop may take while nothing is written to the tree. What is being worked out then is
@@ -18,6 +21,11 @@ const STOP_MAX: Duration = Duration::from_millis(1_700);
 const STOP_WRITING_MAX: Duration = Duration::from_secs(10);
 /// How often it is asked whether something is.
 const STOP_STEP: Duration = Duration::from_millis(50);
+
+/// How often progress is logged where nobody shows it.
+const LOGGED_EVERY: Duration = Duration::from_secs(5);
+/// With nothing told for so long, nothing goes on that is worth showing.
+const PROGRESS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a master did not run, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +55,13 @@ pub fn runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().build()
 }
 
-/// Runs the master in `root`, listening on `listen` or, if that is empty, where the settings say. `ready`
-/// is called once it runs. Returns after SIGTERM, SIGINT or a request to stop; a second signal ends it at
+/// What shows how far long work has come: [`EventBody::Progress`] as it comes, none when there has been
+/// none for a while.
+pub type ShowProgress = Box<dyn FnMut(Option<&EventBody>) + Send>;
+
+/// Runs the master in `root`, listening on `listen` or, if that is empty, where the settings say. How far
+/// long work has come goes to `progress`, or without one to the log, now and then. `ready` is called once
+/// it runs. Returns after SIGTERM, SIGINT or a request to stop; a second signal ends it at
 /// once.
 ///
 /// # Errors
@@ -56,10 +69,11 @@ pub fn runtime() -> std::io::Result<Runtime> {
 pub fn run<E>(
     root: &Path,
     listen: &[Multiaddr],
+    progress: Option<ShowProgress>,
     ready: impl AsyncFnOnce(&Node) -> Result<(), E>,
 ) -> Result<(), ForegroundError<E>> {
     let runtime = runtime()?;
-    let outcome = runtime.block_on(run_until_told(root, listen, ready));
+    let outcome = runtime.block_on(run_until_told(root, listen, progress, ready));
     // A blocking read of the runtime's own may still wait for input that never comes.
     runtime.shutdown_background();
     outcome
@@ -68,6 +82,7 @@ pub fn run<E>(
 async fn run_until_told<E>(
     root: &Path,
     listen: &[Multiaddr],
+    progress: Option<ShowProgress>,
     ready: impl AsyncFnOnce(&Node) -> Result<(), E>,
 ) -> Result<(), ForegroundError<E>> {
     let mut signals = Signals::listen()?;
@@ -81,6 +96,7 @@ async fn run_until_told<E>(
         started = starting => started.map_err(std::io::Error::other)??,
         () = signals.next() => return Ok(()),
     };
+    tokio::spawn(show(node.handle().events(), progress.unwrap_or_else(log_now_and_then)));
     let addresses: Vec<_> = node.listen_addrs().iter().map(ToString::to_string).collect();
     let (version, root) = (env!("CARGO_PKG_VERSION"), root.display());
     tracing::info!(version, %root, listen = addresses.join(" "), "running");
@@ -102,6 +118,53 @@ async fn run_until_told<E>(
         () = signals.next() => return Err(ForegroundError::Forced),
     }
     readied
+}
+
+/// Gives `show` what is told of progress.
+async fn show(mut events: Receiver<EventReport>, mut show: ShowProgress) {
+    let mut shown = false;
+    loop {
+        match tokio::time::timeout(PROGRESS_PATIENCE, events.recv()).await {
+            Ok(Ok(EventReport { body: body @ EventBody::Progress { .. }, .. })) => {
+                shown = !is_done(&body);
+                show(Some(&body).filter(|_| shown));
+            }
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
+            Ok(Err(RecvError::Closed)) => return show(None),
+            Err(_) if std::mem::take(&mut shown) => show(None),
+            Err(_) => {}
+        }
+    }
+}
+
+fn is_done(progress: &EventBody) -> bool {
+    matches!(progress, EventBody::Progress { done, total, bytes_done, bytes_total, .. }
+        if Some(*done) == *total && Some(*bytes_done) == *bytes_total)
+}
+
+/// A line in the log every [`LOGGED_EVERY`], the first one when the work has taken that long.
+fn log_now_and_then() -> ShowProgress {
+    let mut next: Option<Instant> = None;
+    Box::new(move |body| {
+        let Some(EventBody::Progress { work, done, total, bytes_done, bytes_total }) = body else {
+            next = None;
+            return;
+        };
+        let now = Instant::now();
+        if *next.get_or_insert(now + LOGGED_EVERY) > now {
+            return;
+        }
+        next = Some(now + LOGGED_EVERY);
+        let what = match work {
+            WorkKind::Scan => "looking through the directory",
+            WorkKind::Fetch => "getting contents",
+            WorkKind::Apply => "putting the tree on the disk",
+            WorkKind::Verify => "verifying",
+        };
+        let (files, bytes) = (done, bytes_done);
+        let (of_files, of_bytes) = (total.unwrap_or_default(), bytes_total.unwrap_or_default());
+        tracing::info!(files, of_files, bytes, of_bytes, "{what}");
+    })
 }
 
 /// Returns when a stop has taken long enough.

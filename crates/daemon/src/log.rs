@@ -1,6 +1,6 @@
 //! What the daemon tells its operator: lines on standard error, as `tracing` gathers them.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -19,15 +19,18 @@ pub struct LogFilterError {
     reason: String,
 }
 
-/// Sends what is told to standard error: with colours on a terminal, without a time under systemd, which
-/// adds its own.
+/// Sends what is told to standard error, by way of `writer`: with colours on a terminal, without a time
+/// under systemd, which adds its own.
 ///
 /// `filter` is what `--log` said; without it `RUST_LOG` counts, then `info`. A bare level means ours at
 /// that level, and the libraries' warnings. Does nothing if the program has set up `tracing` already.
 ///
 /// # Errors
 /// If the filter can't be read.
-pub fn init(filter: Option<&str>) -> Result<(), LogFilterError> {
+pub fn init<W: Write>(
+    filter: Option<&str>,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> Result<(), LogFilterError> {
     let said = filter.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
     let filter = match said.as_deref().unwrap_or("info") {
         "off" => "off".to_owned(),
@@ -41,7 +44,7 @@ pub fn init(filter: Option<&str>) -> Result<(), LogFilterError> {
     let to_terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(to_terminal)
         .with_target(false)
         .with_span_events(FmtSpan::NONE);

@@ -40,7 +40,7 @@ fn make(up: &Up, output: &Output) -> Result<std::path::PathBuf, Failure> {
             made
         }
         None => {
-            let made = store::init(&up.dir, &name)?;
+            let made = init::init_store(&up.dir, &name, output)?;
             output.remark(|style| format!("{}\n", init::founded(&made, style)))?;
             made
         }

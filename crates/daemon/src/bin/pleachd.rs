@@ -61,10 +61,10 @@ fn parse(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Asked, S
 }
 
 fn run(dir: &std::path::Path, listen: &[Multiaddr]) -> Result<(), (String, u8)> {
-    log::init(None).map_err(|e| (e.to_string(), 2))?;
+    log::init(None, std::io::stderr).map_err(|e| (e.to_string(), 2))?;
     let root =
         store::root_at(dir).map_err(|e| (e.to_string(), if e.is_usage() { 2 } else { 1 }))?;
-    let run = foreground::run(&root, listen, async |_| Ok::<_, std::convert::Infallible>(()));
+    let run = foreground::run(&root, listen, None, async |_| Ok::<_, std::convert::Infallible>(()));
     run.map_err(|e: ForegroundError<_>| match &e {
         ForegroundError::Start(StartError::Store(error)) if error.is_usage() => (e.to_string(), 2),
         _ => (e.to_string(), 1),

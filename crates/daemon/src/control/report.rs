@@ -332,6 +332,12 @@ pub enum EventBody {
         done: u64,
         /// How much there is to do, as far as known.
         total: Option<u64>,
+        /// How much is done, in bytes.
+        #[serde(default)]
+        bytes_done: u64,
+        /// How many bytes there are to do, as far as known.
+        #[serde(default)]
+        bytes_total: Option<u64>,
     },
     /// The listener was too slow: this many events were dropped.
     Missed {

@@ -47,7 +47,12 @@ impl Disk {
         let reads = in_parallel(
             &look.reads,
             || vec![0; BUFFER_BYTES],
-            |buffer, request| read_stable(this.root.tree(), request, buffer, &this.stopping),
+            |buffer, request| {
+                let state =
+                    read_stable(this.root.tree(), request, buffer, &this.stopping, &this.progress);
+                this.progress.add_read_file();
+                state
+            },
         );
         match self.root.still_there() {
             Ok(()) => Looked { lists, reads },
@@ -174,7 +179,10 @@ impl<'a> Listing<'a> {
         let xattrs = |name: &Name| xattrs_at(self.directory.as_fd(), name.as_bytes());
         let body = match fingerprint.kind {
             Kind::Directory => FoundBody::Directory { fingerprint, owner, xattrs: xattrs(&name) },
-            Kind::File => FoundBody::File { fingerprint, owner, xattrs: xattrs(&name) },
+            Kind::File => {
+                self.disk.progress.add_found(fingerprint.size);
+                FoundBody::File { fingerprint, owner, xattrs: xattrs(&name) }
+            }
             Kind::Symlink => match self.read_link(&name) {
                 Ok(Some(target)) => FoundBody::Symlink { fingerprint, owner, target },
                 Ok(None) => return Ok(()),

@@ -15,6 +15,7 @@ mod attributes;
 mod hints;
 mod ignore_rules;
 mod look;
+mod progress;
 mod read;
 mod replace;
 mod retain;
@@ -43,6 +44,7 @@ use rustix::io::Errno;
 pub use attributes::{Owners, SpecialBits};
 pub use hints::{Dirty, Hints};
 pub use ignore_rules::IGNORE_NAME;
+pub use progress::{Amount, LookProgress};
 pub use root::{Incarnation, Root, RootError, RootLost, STATE_NAME};
 pub use serve::{ContentReader, open_any, open_content};
 pub use staging::{FinishError, Partial, Staging};
@@ -74,6 +76,7 @@ pub struct Disk {
     commit_mark: OwnedFd,
     /// Set when nobody waits for what is read any more.
     stopping: Arc<AtomicBool>,
+    progress: Arc<LookProgress>,
     #[cfg(test)]
     hook: Hook,
 }
@@ -121,6 +124,7 @@ impl Disk {
             durability,
             commit_mark,
             stopping: Arc::default(),
+            progress: Arc::default(),
             #[cfg(test)]
             hook: Hook::default(),
         };
@@ -133,6 +137,12 @@ impl Disk {
     #[must_use]
     pub fn stopping(&self) -> Arc<AtomicBool> {
         self.stopping.clone()
+    }
+
+    /// How far looks have come.
+    #[must_use]
+    pub fn progress(&self) -> Arc<LookProgress> {
+        self.progress.clone()
     }
 
     /// Makes `dir` a new store and takes up work on it.

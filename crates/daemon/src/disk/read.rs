@@ -8,6 +8,7 @@ use pleach_core::vocabulary::{ContentHash, Fingerprint, Kind, Name};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::progress::LookProgress;
 use super::stat::{problem, stat_handle};
 use super::walk::open_below;
 
@@ -48,8 +49,9 @@ pub(crate) fn read_stable(
     request: &ReadRequest,
     buffer: &mut [u8],
     stopping: &AtomicBool,
+    progress: &LookProgress,
 ) -> ReadState {
-    match try_read(top, request, buffer, stopping) {
+    match try_read(top, request, buffer, stopping, progress) {
         Ok(Some((hash, bytes))) => {
             ReadState::Stable { hash, fingerprint: request.fingerprint, bytes }
         }
@@ -68,6 +70,7 @@ fn try_read(
     request: &ReadRequest,
     buffer: &mut [u8],
     stopping: &AtomicBool,
+    progress: &LookProgress,
 ) -> Result<Read, Errno> {
     let expected = &request.fingerprint;
     if expected.kind != Kind::File || stopping.load(Ordering::Relaxed) {
@@ -77,7 +80,7 @@ fn try_read(
     if stat_handle(&file)? != *expected {
         return Ok(None);
     }
-    let Some((hash, bytes)) = hash_exactly(&file, expected, buffer, stopping)? else {
+    let Some((hash, bytes)) = hash_exactly(&file, expected, buffer, stopping, progress)? else {
         return Ok(None);
     };
     Ok((stat_handle(&file)? == *expected).then_some((hash, bytes)))
@@ -90,6 +93,7 @@ fn hash_exactly(
     expected: &Fingerprint,
     buffer: &mut [u8],
     stopping: &AtomicBool,
+    progress: &LookProgress,
 ) -> Result<Read, Errno> {
     let mut hasher = blake3::Hasher::new();
     let mut bytes =
@@ -98,6 +102,7 @@ fn hash_exactly(
     loop {
         let length = read_full(file, buffer)?;
         total += length as u64;
+        progress.add_read_bytes(length as u64);
         if total > expected.size || stopping.load(Ordering::Relaxed) {
             return Ok(None);
         }

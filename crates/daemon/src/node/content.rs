@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) struct Contents {
     pub(super) staging: Staging,
     pub(super) versions: Versions,
     pub(super) jobs: SyncSender<Job>,
+    /// How many bytes of contents that are not whole yet are here.
+    pub(super) arriving: Arc<AtomicU64>,
 }
 
 impl Contents {
@@ -74,7 +78,9 @@ impl ContentSink for Contents {
 
     fn begin(&self, hash: ContentHash, size: u64) -> io::Result<Box<dyn PartialContent>> {
         let partial = self.staging.begin(hash, size)?;
-        Ok(Box::new(Arriving { partial }))
+        let mut counted = Counted { bytes: 0, all: self.arriving.clone() };
+        counted.add(partial.existing());
+        Ok(Box::new(Arriving { partial, counted }))
     }
 
     fn old_version(&self, hint: &TreePath) -> Option<File> {
@@ -84,6 +90,26 @@ impl ContentSink for Contents {
 
 struct Arriving {
     partial: Partial,
+    counted: Counted,
+}
+
+/// The part that one content has in [`Contents::arriving`].
+struct Counted {
+    bytes: u64,
+    all: Arc<AtomicU64>,
+}
+
+impl Counted {
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl PartialContent for Arriving {
@@ -92,11 +118,13 @@ impl PartialContent for Arriving {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.counted.add(bytes.len() as u64);
         self.partial.write_at(offset, bytes)
     }
 
     fn write_hole(&mut self, mut offset: u64, length: u64) -> io::Result<()> {
         // The staging area leaves a hole where it is given zeros.
+        self.counted.add(length);
         let end = offset.saturating_add(length);
         while offset < end {
             let step = (end - offset).min(ZEROS.len() as u64);

@@ -92,6 +92,7 @@ pub(super) struct Driver {
     /// Whether it was told that the directory has been looked through.
     pub(super) surveyed: bool,
     pub(super) tally: super::tally::Tally,
+    pub(super) progress: super::progress::Progress,
     /// Whether the hand has effects that it has not answered.
     pub(super) applying: bool,
     /// Set when nothing new is to be begun.
@@ -168,6 +169,7 @@ impl Driver {
             self.answer_waiters();
             self.answer_verification();
             self.tell_first_survey();
+            self.tell_progress();
         }
     }
 
@@ -211,6 +213,7 @@ impl Driver {
         self.update_own_addresses();
         self.input(Input::Tick);
         self.perform_outputs();
+        self.tell_progress();
     }
 
     /// Says once that the directory is known, and what is in it.
@@ -235,6 +238,7 @@ impl Driver {
             self.engine.poll_timeout(),
             self.waiters.timeout(),
             self.verification_timeout(),
+            self.progress_timeout(),
             Some(self.rescan_at_ms),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(now);
@@ -443,7 +447,10 @@ impl Driver {
                 }
             }
             Output::SendLog { to, known } => self.send_log(to, &known),
-            Output::Look(look) => self.chore(Chore::Look(look)),
+            Output::Look(look) => {
+                self.count_look();
+                self.chore(Chore::Look(look));
+            }
             Output::Apply(effects) => {
                 self.applying = true;
                 self.chore(Chore::Apply(effects));

@@ -18,6 +18,7 @@ mod content;
 mod driver;
 mod hand;
 mod ports;
+mod progress;
 mod refusals;
 mod tally;
 mod verify;
@@ -247,6 +248,7 @@ impl NodeBuilder {
             staging: disk.staging().clone(),
             versions: disk.versions().clone(),
             jobs: jobs.clone(),
+            arriving: Arc::default(),
         });
         let engine = open_engine(&state, &key, &seed, &disk, root.path())?;
         let invitations = read_invitations(&state)?;
@@ -334,6 +336,7 @@ impl NodeBuilder {
             rescan_at_ms: 0,
             surveyed: false,
             tally: tally::Tally::default(),
+            progress: progress::Progress::new(disk.progress(), contents.arriving.clone()),
             applying: false,
             stopping: disk.stopping(),
         };

@@ -13,12 +13,14 @@ use crate::control::Counts;
 /// How many times as long as it took a count is good for.
 const REST: u128 = 20;
 
-/// The last count of the merged tree.
+/// The last counts.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     tree: Counts,
     of: VersionVector,
-    good_until_ms: u64,
+    tree_good_until_ms: u64,
+    on_disk: Counts,
+    on_disk_good_until_ms: u64,
 }
 
 impl Driver {
@@ -26,6 +28,17 @@ impl Driver {
     pub(super) fn on_disk(&self) -> Counts {
         // The root is no entry of its own tree.
         Counts::of(self.engine.base().iter().skip(1).map(|(_, entry)| &entry.body))
+    }
+
+    /// How much was on the disk when it was last worth counting.
+    pub(super) fn on_disk_lately(&mut self) -> Counts {
+        let now = self.clock.elapsed_ms();
+        if self.tally.on_disk_good_until_ms <= now {
+            let start = Instant::now();
+            self.tally.on_disk = self.on_disk();
+            self.tally.on_disk_good_until_ms = now.saturating_add(rest(start));
+        }
+        self.tally.on_disk
     }
 
     /// What the tree holds, of which `on_disk` is on the disk.
@@ -40,13 +53,18 @@ impl Driver {
         if nothing_lacks {
             return on_disk;
         }
-        if self.tally.of != *known && self.tally.good_until_ms <= now {
-            let (start, of) = (Instant::now(), known.clone());
+        if self.tally.of != *known && self.tally.tree_good_until_ms <= now {
+            let start = Instant::now();
+            self.tally.of = known.clone();
             let entries = self.engine.replica().tree().entries();
-            let tree = Counts::of(entries.map(|(_, entry)| entry.body));
-            let rest = u64::try_from(start.elapsed().as_millis() * REST).unwrap_or(u64::MAX);
-            self.tally = Tally { tree, of, good_until_ms: now.saturating_add(rest) };
+            self.tally.tree = Counts::of(entries.map(|(_, entry)| entry.body));
+            self.tally.tree_good_until_ms = now.saturating_add(rest(start));
         }
         self.tally.tree
     }
+}
+
+/// How long a count that began at `start` is good for, in milliseconds.
+fn rest(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis().saturating_mul(REST)).unwrap_or(u64::MAX)
 }

@@ -91,8 +91,10 @@ impl Driver {
         self.facts.verifier.running = true;
         let events = self.events.clone();
         let total = Some(expected.len() as u64);
-        let progress = move |done| {
-            let body = EventBody::Progress { work: WorkKind::Verify, done, total };
+        let bytes_total = Some(expected.iter().map(|file| file.fingerprint.size).sum());
+        let progress = move |done, bytes_done| {
+            let work = WorkKind::Verify;
+            let body = EventBody::Progress { work, done, total, bytes_done, bytes_total };
             // Nobody may be listening.
             let _ = events.send(EventReport { time_ms: unix_ms(), body });
         };
@@ -165,7 +167,7 @@ fn read_all(
     root: &Root,
     expected: &[Expected],
     reply: Answer,
-    progress: impl Fn(u64),
+    progress: impl Fn(u64, u64),
 ) -> Verification {
     let start = Instant::now();
     let mut told = start;
@@ -183,7 +185,7 @@ fn read_all(
         }
         if told.elapsed() >= PROGRESS_EVERY {
             told = Instant::now();
-            progress(done as u64);
+            progress(done as u64, found.bytes);
         }
         match disk::open_content(root, &file.path, &file.fingerprint) {
             // Somebody has changed it since: that is no rot, and the watcher has seen it.

@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::running;
 
 pub(super) fn run(demo: &Demo, output: &Output) -> Result<Code, Failure> {
-    log::init(Some(&demo.log)).map_err(Failure::usage)?;
+    log::init(Some(&demo.log), std::io::stderr).map_err(Failure::usage)?;
     let scratch = Scratch::make(demo)?;
     let runtime = running::runtime()?;
     let told = runtime.block_on(async {
