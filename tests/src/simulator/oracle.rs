@@ -37,6 +37,8 @@ pub struct Oracle {
     disputed: BTreeMap<ContentHash, BTreeSet<TreePath>>,
     /// Paths at which a user removed something or settled a conflict.
     closed: BTreeSet<TreePath>,
+    /// What a user renamed, from where, by what it was called then.
+    renamed: BTreeMap<TreePath, BTreeSet<TreePath>>,
 }
 
 /// The key under which a body is in the journal; none for what is not kept there.
@@ -82,6 +84,20 @@ impl Oracle {
     /// A user removed what a path named, or settled its conflicts.
     pub fn path_closed(&mut self, path: &TreePath) {
         self.closed.insert(path.clone());
+        self.path_replaced(path);
+    }
+
+    /// A user renamed something.
+    pub fn path_renamed(&mut self, from: &TreePath, to: &TreePath) {
+        let mut names = self.renamed.get(from).cloned().unwrap_or_default();
+        names.insert(from.clone());
+        self.renamed.entry(to.clone()).or_default().append(&mut names);
+    }
+
+    /// A user put something else where a path had been renamed to: to whoever looks only now, it was
+    /// removed where it was before.
+    pub fn path_replaced(&mut self, path: &TreePath) {
+        self.closed.extend(self.renamed.get(path).into_iter().flatten().cloned());
     }
 
     /// Some master knows of these conflicts.

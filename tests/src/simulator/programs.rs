@@ -99,6 +99,7 @@ impl World {
                 let made = self.masters[master].disk.make_symlink(path, target.clone());
                 if made.is_ok() {
                     let hash = ContentHash::of(target.as_bytes());
+                    self.links.insert(hash);
                     self.oracle.written(hash, master, Some(path.clone()), self.now_us);
                 }
                 self.hint_if(made, master, Hint::Changed(path.clone()))
@@ -198,6 +199,14 @@ impl World {
         if from == to {
             return Ok(());
         }
+        if over.is_some() {
+            self.oracle.path_replaced(to);
+            // Without a daemon nobody knows the file again that was made at `from` a moment ago.
+            if self.masters[master].running.is_none() {
+                self.oracle.path_closed(from);
+            }
+        }
+        self.oracle.path_renamed(from, to);
         if let Some(over) = over {
             self.oracle.destroyed(&over);
             // A file in the place of a link, or the other way round, is another thing: the old is removed.

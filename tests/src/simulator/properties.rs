@@ -213,6 +213,8 @@ impl World {
             retained.extend(master.disk.version_hashes());
             retained.extend(master.durable.retained.keys());
         }
+        // The text of a link is in the change itself, and kept as long as that.
+        retained.extend(&self.links);
         let lost = self.oracle.lost(&tree, &disputed, &retained);
         (!lost.is_empty()).then(|| (Property::NothingLost, lost.join("; ")))
     }

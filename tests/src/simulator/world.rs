@@ -3,13 +3,13 @@
 //! All that is under way waits in one queue by time; what happens at the same microsecond happens in the
 //! order in which it was put there. Nothing else decides an order, so one history gives one trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use pleach_core::engine::{Hint, Input, Wanted};
 use pleach_core::values::{Choice, Message};
-use pleach_core::vocabulary::{Timestamp, TreePath};
+use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -75,6 +75,8 @@ pub struct World {
     pub(super) network: Network,
     pub(super) programs: Vec<RunningProgram>,
     pub(super) oracle: Oracle,
+    /// The texts of all links that users made.
+    pub(super) links: BTreeSet<ContentHash>,
     pub(super) trace: Trace,
     pub(super) random: ChaCha8Rng,
     pub(super) failure: Option<Failure>,
@@ -118,6 +120,7 @@ impl World {
             network: Network::new(history.seed, profile),
             programs: Vec::new(),
             oracle: Oracle::default(),
+            links: BTreeSet::new(),
             trace: Trace::new(lines),
             random: ChaCha8Rng::seed_from_u64(history.seed ^ 0x0077_6f72_6c64),
             failure: None,

@@ -195,6 +195,20 @@ impl Agenda {
         due
     }
 
+    /// Whether something happened to the path that has not been looked at, or a directory above went.
+    pub(super) fn is_settling(&self, path: &TreePath) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        if self.pending.contains_key(&name_scope(path)) {
+            return true;
+        }
+        path.above().any(|directory| {
+            let pending = self.pending.get(&name_scope(&directory));
+            pending.is_some_and(|pending| pending.vanished_ms.is_some())
+        })
+    }
+
     /// The names that wait.
     pub(super) fn names(&self) -> impl Iterator<Item = TreePath> {
         self.pending.keys().filter_map(|scope| match scope {

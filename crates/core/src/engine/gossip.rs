@@ -225,6 +225,15 @@ impl Engine {
     /// After some tries that nobody could answer, a person should know (P7).
     pub(super) fn fetch_failed(&mut self, now: u64, hash: ContentHash) {
         let Some((attempts, node)) = self.transfer.failed(hash, now) else { return };
+        // It may be a version of a conflict that is another entry's by now, or closed.
+        for node in self.transfer.conflicts_of(&hash) {
+            let open = self.replica.conflicts_at(node);
+            self.retain_versions(node, &open);
+        }
+        self.forget_fetch_problems();
+        if !self.transfer.is_wanted(&hash) {
+            return;
+        }
         let path = self.replica.tree().path(node);
         if let (FAILED_FETCHES_TOLD.., Some(path)) = (attempts, path) {
             let reason =

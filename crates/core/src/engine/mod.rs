@@ -132,6 +132,8 @@ pub struct Engine {
     stalled: BTreeSet<NodeId>,
     /// Nodes of which a path was not as the base has it: they wait until that has been looked at.
     doubted: BTreeMap<NodeId, TreePath>,
+    /// How often in a row a node waited because its path had not settled.
+    postponed: BTreeMap<NodeId, u32>,
     /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
     /// Directories whose mtime our own effects have changed and not yet set right.
@@ -197,6 +199,7 @@ impl Engine {
             touched,
             stalled: BTreeSet::new(),
             doubted: BTreeMap::new(),
+            postponed: BTreeMap::new(),
             retained: stored.retained,
             disturbed,
             unparked,

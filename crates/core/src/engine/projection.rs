@@ -1,5 +1,7 @@
 //! Projection: what the merged tree has and the disk has not, step by step.
 
+use std::collections::BTreeSet;
+
 use super::agenda::name_scope;
 use super::{Blocked, Engine, Output, Turn};
 use crate::checkout::{self, Availability, Completion, Limits, Plan};
@@ -12,12 +14,15 @@ use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
 const LIMITS: Limits = Limits { entries_max: 2_048 };
+/// How often a node waits for its path to settle before it is projected all the same.
+const POSTPONED_MAX: u32 = 8;
 /// After so many attempts in a row that found something else than a look did, a node waits.
 const DIFFERS_MAX: u32 = 4;
 
 impl Engine {
     pub(super) fn start_plan(&mut self) {
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.touched);
+        self.postpone_settling(&mut touched);
         let have = |hash: &ContentHash| self.availability(hash);
         let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
         for &node in touched.difference(&plan.deferred) {
@@ -65,6 +70,32 @@ impl Engine {
         if !contents.is_empty() {
             self.queued.push(Output::Stage(contents));
         }
+    }
+
+    /// What happens to the path of a node right now is looked at before anything is done there; of a file
+    /// that never rests, a few times.
+    fn postpone_settling(&mut self, touched: &mut BTreeSet<NodeId>) {
+        if self.agenda.is_empty() {
+            return;
+        }
+        let Self { base, replica, agenda, postponed, doubted, .. } = self;
+        touched.retain(|&node| {
+            let known = base.by_node(node).and_then(|id| base.path(id));
+            let wanted = replica.tree().path(node);
+            let paths = known.into_iter().chain(wanted);
+            let Some(path) = paths.into_iter().find(|path| agenda.is_settling(path)) else {
+                postponed.remove(&node);
+                return true;
+            };
+            let times = postponed.entry(node).or_default();
+            *times += 1;
+            if *times > POSTPONED_MAX {
+                postponed.remove(&node);
+                return true;
+            }
+            doubted.insert(node, path);
+            false
+        });
     }
 
     fn availability(&self, hash: &ContentHash) -> Availability {

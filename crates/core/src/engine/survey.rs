@@ -104,10 +104,13 @@ impl Engine {
     /// What was not found, and of which nobody said that it went, may have been renamed a moment ago: it is
     /// looked for once more when what it is called now is known.
     fn note_missed(&mut self, now: u64, snapshot: &Snapshot) {
-        let Self { missed, base, vanished, .. } = self;
+        let still: BTreeSet<_> = snapshot.missed.iter().collect();
+        let Self { missed, base, surveyed, .. } = self;
         missed.retain(|id, &mut since| {
-            let known = base.entry(*id).is_some() && !vanished.contains(id);
-            known && since + MISSED_MS_MAX > now
+            let path = base.path(*id);
+            let looked_at =
+                path.is_none_or(|path| surveyed.iter().any(|scope| covers(scope, &path)));
+            still.contains(id) || !looked_at && since + MISSED_MS_MAX > now
         });
         for &id in &snapshot.missed {
             self.missed.entry(id).or_insert(now);
@@ -117,12 +120,12 @@ impl Engine {
         }
     }
 
-    /// Nodes whose paths have been looked at are planned again, but for those that are looked for once more.
+    /// Nodes are planned again whose paths have settled, and are not to be looked for once more.
     fn plan_doubted(&mut self) {
-        let Self { base, missed, surveyed, touched, .. } = self;
+        let Self { base, missed, agenda, touched, .. } = self;
         self.doubted.retain(|&node, path| {
             let missed = base.by_node(node).is_some_and(|id| missed.contains_key(&id));
-            let waits = missed || !surveyed.iter().any(|scope| covers(scope, path));
+            let waits = !agenda.is_empty() && (missed || agenda.is_settling(path));
             if !waits {
                 touched.insert(node);
             }

@@ -88,18 +88,7 @@ impl Survey {
             }
         }
         self.contents.retain(|hash, _| named.contains(hash));
-        // A directory of the base that was not where it should be, and may turn up.
-        for (&directory, only) in &self.wanted {
-            let Dir::Known(id) = directory else { continue };
-            if let Some(path) = base.path(id).filter(|_| !matching.removed.contains(&id)) {
-                match only {
-                    Some(names) => {
-                        self.reread.extend(names.iter().map(|name| path.join(name)));
-                    }
-                    None => drop(self.reread.insert(path)),
-                }
-            }
-        }
+        self.reread_in_missed(base, &matching.missed);
         for at in matching.again {
             let Sighting { directory, name, .. } = &self.sightings[at];
             self.reread.extend(self.path(base, *directory).map(|path| path.join(name)));
@@ -113,6 +102,23 @@ impl Survey {
             problems: self.problems,
             steps,
             root,
+        }
+    }
+}
+
+impl Survey {
+    /// What was to be looked at in a directory that was not found, and may turn up, is looked at later.
+    fn reread_in_missed(&mut self, base: &Base, missed: &[BaseId]) {
+        for (&directory, only) in &self.wanted {
+            let Dir::Known(id) = directory else { continue };
+            if !missed.iter().any(|&missed| base.is_within(id, missed)) {
+                continue;
+            }
+            let Some(path) = base.path(id) else { continue };
+            match only {
+                Some(names) => self.reread.extend(names.iter().map(|name| path.join(name))),
+                None => drop(self.reread.insert(path)),
+            }
         }
     }
 }

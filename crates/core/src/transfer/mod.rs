@@ -316,6 +316,12 @@ impl Transfer {
         Some((attempts, node?))
     }
 
+    /// Nodes of whose conflicts the lacking content is a version.
+    #[must_use]
+    pub fn conflicts_of(&self, hash: &ContentHash) -> Vec<NodeId> {
+        self.wants.get(hash).into_iter().flat_map(|want| &want.conflicts).copied().collect()
+    }
+
     /// Whether the content is still lacking.
     #[must_use]
     pub fn is_wanted(&self, hash: &ContentHash) -> bool {

@@ -159,6 +159,11 @@ impl TreePath {
         Some((Self(rest.to_vec()), last))
     }
 
+    /// The directories above, innermost first, the root last.
+    pub fn above(&self) -> impl Iterator<Item = Self> {
+        (0..self.0.len()).rev().map(|depth| Self(self.0[..depth].to_vec()))
+    }
+
     /// Whether this is `other` or somewhere below it.
     #[must_use]
     pub fn starts_with(&self, other: &Self) -> bool {
