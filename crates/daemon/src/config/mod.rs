@@ -30,7 +30,7 @@ pub struct Config {
     /// Where to listen. By default port 4747 of all addresses, over TCP and QUIC; if another program has
     /// that port and the file names none, a free port of the system's choice.
     pub listen: Listen,
-    /// Addresses to tell the others instead of those found out: behind a translating router.
+    /// Addresses to tell the others before those found out: behind a translating router.
     pub advertise: Vec<Multiaddr>,
     /// Whether to look for members on the local network by multicast DNS.
     pub mdns: bool,

@@ -5,10 +5,10 @@ pub(super) const TEMPLATE: &str = r#"# pleach: the settings of this master alone
 # Durations have a unit (30s, 5m, 24h, 30d) or mean seconds.
 
 # Where to listen, as multiaddresses. If nothing is said here and another program has port 4747, a free
-# port is taken instead (`pleach status` shows which).
+# port is taken instead, the same one each time if it is free (`pleach status` shows which).
 #listen = ["/ip4/0.0.0.0/tcp/4747", "/ip4/0.0.0.0/udp/4747/quic-v1"]
 
-# Addresses to tell the other masters instead of those found out, at most 16: behind a translating router.
+# Addresses to tell the other masters before those found out, at most 16: behind a translating router.
 #advertise = []
 
 # Whether to look for members on the local network by multicast DNS. Only a hint: nobody is let in by it.
