@@ -158,7 +158,7 @@ fn answer(request: Request) -> Result<Reply, Refusal> {
             waiting_for: vec![WaitingFor {
                 name: "web2".to_owned(),
                 behind_changes: Some(3),
-                reason: None,
+                ..WaitingFor::default()
             }],
         })),
         Request::Invite { expires_s } => Ok(Reply::Invite(InviteReport {

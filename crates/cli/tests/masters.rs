@@ -344,6 +344,83 @@ fn bytes_that_rot_on_the_disk_are_found_and_healed() {
     drop((first, second));
 }
 
+/// A directory in which nothing can be made, until it is dropped; none where that can't be had.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn make(directory: &Path) -> Option<Self> {
+        let path = directory.to_str().unwrap();
+        if ran("chattr", &["+i", path]) {
+            return Some(Self(directory.to_owned()));
+        }
+        println!("skipped: no directory can be made immutable here");
+        None
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        ran("chattr", &["-i", self.0.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn file_for_which_there_is_no_space_is_told_with_that_reason_and_comes_when_there_is() {
+    let (_dir, top) = scratch();
+    let Some(disk) = Mounted::make(&top) else { return };
+    let (a, _first, b) = two_masters(&top, &disk.at);
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    // Of 32 MiB.
+    let filler = disk.at.join("filler");
+    fs::write(&filler, vec![1; 18 << 20]).unwrap();
+    fs::write(a.join("large"), vec![7; 12 << 20]).unwrap();
+    let waited = pleach(&a, &["wait", "--timeout", "3s"]);
+    assert_eq!(waited.code, 3, "{}", waited.out);
+    let named = "\n    large: no space left on the device";
+    assert!(waited.out.contains("\n  web2: ") && waited.out.contains(named), "{}", waited.out);
+    let problems = pleach(&b, &["status", "--json"]).json();
+    assert_eq!(problems["problems"][0]["kind"], "no_space", "{problems}");
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(pleach(&a, &["wait", "--timeout", "60s"]).code, 0);
+    assert_eq!(fs::metadata(b.join("large")).unwrap().len(), 12 << 20);
+    drop(second);
+}
+
+#[test]
+fn wait_names_the_master_that_cannot_have_a_file_with_path_and_reason() {
+    let (_dir, top) = scratch();
+    let (a, _first, b) = two_masters(&top, &top);
+    let second = Daemon::start(&b);
+    until("they are connected", || connected(&a) == 1);
+    assert_eq!(pleach(&a, &["wait"]).code, 0);
+    let Some(immutable) = Immutable::make(&b.join("site")) else { return };
+    fs::write(a.join("site/new"), "new").unwrap();
+    fs::write(a.join("elsewhere"), "elsewhere").unwrap();
+    until("the other has tried", || {
+        let status = pleach(&b, &["status", "--json"]).json();
+        status["problems"].as_array().unwrap().iter().any(|p| p["path"] == "site/new")
+    });
+
+    for root in [&a, &b] {
+        let waited = pleach(root, &["wait", "--timeout", "2s"]);
+        assert_eq!(waited.code, 3, "{}", waited.out);
+        let named = "\n    site/new: operation not permitted: immutable";
+        assert!(waited.out.contains("\n  web2: has 2 problems\n"), "{}", waited.out);
+        assert!(waited.out.contains(named), "{}", waited.out);
+    }
+    assert_eq!(fs::read(b.join("elsewhere")).unwrap(), b"elsewhere");
+    // It is tried again and again, and told once.
+    let told = second.log().matches(" WARN problem path=site/new").count();
+    assert_eq!(told, 1, "{}", second.log());
+
+    drop(immutable);
+    let waited = pleach(&a, &["wait", "--timeout", "60s"]);
+    assert_eq!(waited.code, 0, "{}", waited.out);
+    assert_eq!(fs::read(b.join("site/new")).unwrap(), b"new");
+}
+
 /// `pleach up` in the foreground; killed when dropped.
 struct Up(Child);
 

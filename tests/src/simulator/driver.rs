@@ -427,7 +427,7 @@ pub fn tells_of_unrecorded(message: &Message, durable: &Durable) -> bool {
         Message::Changes { changes, .. } => {
             changes.iter().any(|change| !durable.log.iter().any(|logged| logged.id == change.id))
         }
-        Message::Have { .. } | Message::Projected { .. } => false,
+        Message::Have { .. } | Message::Projected { .. } | Message::Blocked { .. } => false,
     }
 }
 

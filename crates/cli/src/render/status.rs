@@ -126,12 +126,21 @@ pub(crate) fn wait(report: &WaitReport, style: Style) -> String {
     }
     let mut text = format!("{}\n", style.warn("not converged:"));
     for master in &report.waiting_for {
+        let problems = count(master.problems_total, "problem", "problems");
         let behind = match (&master.reason, master.behind_changes) {
             (Some(reason), _) => reason.clone(),
+            (None, Some(0)) => format!("has {problems}"),
             (None, Some(n)) => format!("lacks {}", count(n, "change", "changes")),
             (None, None) => "has not said what it has".to_owned(),
         };
         let _ = writeln!(text, "  {}: {behind}", master.name);
+        for problem in &master.problems {
+            let _ = writeln!(text, "    {}: {}", problem.path, problem.reason);
+        }
+        let shown = master.problems.len() as u64;
+        if let Some(more @ 1..) = master.problems_total.checked_sub(shown) {
+            let _ = writeln!(text, "    and {more} more: pleach status, there");
+        }
     }
     text
 }

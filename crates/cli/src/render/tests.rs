@@ -225,10 +225,21 @@ fn wait_names_who_is_waited_for() {
         name: name.to_owned(),
         behind_changes,
         reason: reason.map(str::to_owned),
+        ..WaitingFor::default()
+    };
+    let blocked = WaitingFor {
+        problems: vec![ProblemReport {
+            kind: ProblemKind::NoSpace,
+            path: "a/large".parse().unwrap(),
+            reason: "no space left on the device".to_owned(),
+        }],
+        problems_total: 20,
+        ..waiting("web1", Some(0), None)
     };
     let report = WaitReport {
         converged: false,
         waiting_for: vec![
+            blocked,
             waiting("web2", Some(3), None),
             waiting("web3", None, None),
             waiting("web4", None, Some("its disk is full")),
@@ -236,6 +247,9 @@ fn wait_names_who_is_waited_for() {
     };
     insta::assert_snapshot!(wait(&report, Style::Plain), @r#"
     not converged:
+      web1: has 20 problems
+        a/large: no space left on the device
+        and 19 more: pleach status, there
       web2: lacks 3 changes
       web3: has not said what it has
       web4: its disk is full

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{Blocked, Engine, Output};
 use crate::replica::{Local, LocalChange};
 use crate::values::{
-    Body, Conflict, Contents, Event, Message, Problem, ProblemKind, Record, SignedChange,
+    BLOCKED_MAX, Body, Conflict, Contents, Event, Message, Problem, ProblemKind, Record,
+    SignedChange,
 };
 use crate::vocabulary::{ContentHash, MasterId, NodeId, VersionVector};
 
@@ -65,6 +66,10 @@ impl Engine {
     /// Says what is known here and what is on the disk.
     pub(super) fn send_state(&mut self, to: MasterId) {
         self.send_have(to);
+        if self.problems.revision() > 0 {
+            let blocked = self.blocked_message();
+            self.queued.push(Output::Send(to, blocked));
+        }
         let known = self.projected.clone();
         self.queued.push(Output::Send(to, Message::Projected { known }));
     }
@@ -92,6 +97,12 @@ impl Engine {
                 if let Some(peer) = self.peers.get_mut(from) {
                     peer.known.join(&known);
                     peer.projected = known;
+                }
+            }
+            Message::Blocked { mut problems, total } => {
+                problems.truncate(BLOCKED_MAX);
+                if let Some(peer) = self.peers.get_mut(from) {
+                    (peer.blocked, peer.blocked_total) = (problems, total);
                 }
             }
         }
@@ -247,6 +258,22 @@ impl Engine {
         }
     }
 
+    /// What this disk does not take, a person should know at once (P7).
+    pub(super) fn not_taken(
+        &mut self,
+        now: u64,
+        hash: ContentHash,
+        kind: ProblemKind,
+        reason: String,
+    ) {
+        let Some((_, node)) = self.transfer.failed(hash, now) else { return };
+        let Some(path) = self.replica.tree().path(node) else { return };
+        let problem = Problem { kind, path, reason };
+        if let Some(event) = self.problems.note(now, Blocked::Content(hash), problem) {
+            self.event(event);
+        }
+    }
+
     pub(super) fn forget_fetch_problems(&mut self) {
         let transfer = &self.transfer;
         let solved = self.problems.fetched(|hash| !transfer.is_wanted(hash));
@@ -295,6 +322,11 @@ impl Engine {
         self.queued.push(Output::Fetch(wanted));
     }
 
+    fn blocked_message(&self) -> Message {
+        let problems = self.problems.unprojected().take(BLOCKED_MAX).cloned().collect();
+        Message::Blocked { problems, total: self.problems.unprojected().count() as u64 }
+    }
+
     /// Tells the others what is on this disk, when that has grown and nothing is in between.
     pub(super) fn announce_projected(&mut self) {
         if !matches!(self.turn, super::Turn::Idle) {
@@ -303,6 +335,13 @@ impl Engine {
         let waiting = self.touched.len() + self.stalled.len() + self.doubted.len();
         if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();
+        }
+        let revision = self.problems.revision();
+        if revision != std::mem::replace(&mut self.announced_problems, revision) {
+            let blocked = self.blocked_message();
+            for master in self.peers.masters() {
+                self.queued.push(Output::Send(master, blocked.clone()));
+            }
         }
         if self.projected != self.announced {
             self.announced = self.projected.clone();

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::values::{Effect, Event, Look, Looked, Member, Message, Outcome, Problem, Record};
+use crate::values::{
+    Effect, Event, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record,
+};
 use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
 
 /// What the watcher saw: a hint, never a truth. The engine decides when to look.
@@ -41,6 +43,15 @@ pub enum Input {
     Arrived(Vec<(ContentHash, Arc<[u8]>)>),
     /// A content could not be had from anyone asked.
     FetchFailed(ContentHash),
+    /// This disk does not take a content that others have.
+    NotTaken {
+        /// Its hash.
+        hash: ContentHash,
+        /// The class of what is in the way.
+        kind: ProblemKind,
+        /// What happened and what to do, for people.
+        reason: String,
+    },
     /// A member is connected and has proved its key.
     PeerCame(MasterId),
     /// A member is gone.
@@ -97,7 +108,7 @@ pub enum Output {
     /// Take these steps on the disk; answered by [`Input::Applied`].
     Apply(Vec<Effect>),
     /// Fetch contents; each is answered by [`Input::Fetched`], [`Input::Arrived`] or
-    /// [`Input::FetchFailed`].
+    /// [`Input::FetchFailed`] or [`Input::NotTaken`].
     Fetch(Vec<Wanted>),
     /// Keep a content among the versions: it is in the staging area, or right here.
     Retain {

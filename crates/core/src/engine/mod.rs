@@ -143,6 +143,8 @@ pub struct Engine {
     unparked: BTreeSet<BaseId>,
     /// What was last told to the others.
     announced: VersionVector,
+    /// The revision of the problems that was last told to the others.
+    announced_problems: u64,
     projected: VersionVector,
     /// Where conflicts are open, and since when by the wall clock.
     conflicts: BTreeMap<NodeId, (TreePath, i64)>,
@@ -204,6 +206,7 @@ impl Engine {
             disturbed,
             unparked,
             announced: VersionVector::new(),
+            announced_problems: 0,
             projected: VersionVector::new(),
             conflicts: BTreeMap::new(),
             frozen: None,
@@ -237,6 +240,7 @@ impl Engine {
             Input::Fetched(hash) => self.fetched(hash),
             Input::Arrived(contents) => self.arrived(contents),
             Input::FetchFailed(hash) => self.fetch_failed(ms, hash),
+            Input::NotTaken { hash, kind, reason } => self.not_taken(ms, hash, kind, reason),
             Input::PeerCame(master) => self.peer_came(ms, master),
             Input::PeerGone(master) => self.peer_gone(master),
             Input::Received(from, message) => self.received(from, message),
@@ -310,6 +314,11 @@ impl Engine {
     /// What can't be done at present.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
+    }
+
+    /// What of that keeps something of the tree from being put on this disk.
+    pub fn unprojected(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.unprojected()
     }
 
     /// A file of this disk that holds a content, as it was last seen.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::values::Problem;
 use crate::vocabulary::{ContentHash, MasterId, VersionVector};
 
 /// How often what is known is compared with every connected master: gossip is lossy by design.
@@ -14,6 +15,10 @@ pub struct Peer {
     pub known: VersionVector,
     /// The changes that are on its disk.
     pub projected: VersionVector,
+    /// What of the tree can't be put on its disk at present: the first few problems.
+    pub blocked: Vec<Problem>,
+    /// How many such problems it has.
+    pub blocked_total: u64,
     /// The heads it named with `known`, if its vector equalled ours then.
     pub heads: Option<ContentHash>,
 }

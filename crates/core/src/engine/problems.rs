@@ -32,6 +32,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     open: BTreeMap<Blocked, Entry>,
+    /// Counts how often what is in the way of nodes has changed.
+    revision: u64,
 }
 
 impl Problems {
@@ -48,6 +50,7 @@ impl Problems {
         let is_retried = is_retried(problem.kind) && !matches!(blocked, Blocked::Content(_));
         let retry_at = is_retried.then_some(now + delay);
         let event = new.then(|| Event::ProblemAppeared(problem.clone()));
+        self.revision += u64::from(new && keeps_from_the_disk(&blocked));
         self.open.insert(blocked, Entry { problem, attempts, retry_at });
         event
     }
@@ -55,6 +58,7 @@ impl Problems {
     /// What was blocked could be done.
     pub(super) fn solved(&mut self, blocked: &Blocked) -> Option<Event> {
         let entry = self.open.remove(blocked)?;
+        self.revision += u64::from(keeps_from_the_disk(blocked));
         Some(Event::ProblemSolved { path: entry.problem.path })
     }
 
@@ -100,6 +104,24 @@ impl Problems {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.open.values().map(|entry| &entry.problem)
+    }
+
+    /// What keeps something of the tree from being put on the disk.
+    pub(super) fn unprojected(&self) -> impl Iterator<Item = &Problem> {
+        let open = self.open.iter().filter(|(blocked, _)| keeps_from_the_disk(blocked));
+        open.map(|(_, entry)| &entry.problem)
+    }
+
+    /// Grows whenever [`Self::unprojected`] changes.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+}
+
+fn keeps_from_the_disk(blocked: &Blocked) -> bool {
+    match blocked {
+        Blocked::Node(_) | Blocked::Content(_) => true,
+        Blocked::Path(_) => false,
     }
 }
 

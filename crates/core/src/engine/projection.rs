@@ -25,11 +25,14 @@ impl Engine {
         self.postpone_settling(&mut touched);
         let have = |hash: &ContentHash| self.availability(hash);
         let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
+        let tried: BTreeSet<NodeId> =
+            plan.effects.iter().flat_map(|planned| planned.nodes.iter().copied()).collect();
         for &node in touched.difference(&plan.deferred) {
             self.transfer.unwant(node);
-            // Whatever kept it is no longer so, unless it is found again.
-            let solved = self.problems.solved(&Blocked::Node(node));
-            self.queued.extend(solved.map(Output::Event));
+            // With nothing left to do, nothing is in the way; of what is tried now, its outcome tells.
+            if !tried.contains(&node) {
+                self.unblocked(node);
+            }
         }
         for want in &plan.wanted {
             self.transfer.want(want.node, want.hash, want.size, want.resembles.clone());
@@ -155,8 +158,9 @@ impl Engine {
         }
         let effect = &plan.effects[index].effect;
         let Some(&node) = retry.first() else {
-            for node in &plan.effects[index].nodes {
-                self.differed.remove(node);
+            for &node in &plan.effects[index].nodes {
+                self.differed.remove(&node);
+                self.unblocked(node);
             }
             if let (true, Location::Tree(path), false) = (done, effect.target(), is_minor(effect)) {
                 let path = path.clone();
@@ -189,6 +193,11 @@ impl Engine {
         if let Some(path) = look {
             self.agenda.again(now, name_scope(&path), 0);
         }
+    }
+
+    fn unblocked(&mut self, node: NodeId) {
+        let solved = self.problems.solved(&Blocked::Node(node));
+        self.queued.extend(solved.map(Output::Event));
     }
 
     fn blocked(&mut self, now: u64, node: NodeId, problem: Problem) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SignedChange;
+use super::{Problem, SignedChange};
 use crate::vocabulary::{ContentHash, VersionVector};
 
 /// The version of what is said between masters. A peer of another one is told so, kindly.
@@ -10,6 +10,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The largest encoded message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// How many problems one message names at most.
+pub const BLOCKED_MAX: usize = 16;
 
 /// Contents that travel with the change that needs them: few and small.
 pub type Contents = Vec<(ContentHash, Vec<u8>)>;
@@ -32,9 +35,18 @@ pub enum Message {
         /// Small contents that the changes name.
         contents: Contents,
     },
-    /// What is on the sender's disk, for `wait` and `status`.
+    /// What is on the sender's disk, for `wait` and `status`. What can't be put there at present counts as
+    /// being there: `Blocked` says what that is.
     Projected {
         /// Every change up to here has reached the sender's disk, or is listed as a problem there.
         known: VersionVector,
+    },
+    /// What of the tree can't be put on the sender's disk at present, for `wait`: sent when that changes,
+    /// and before the `Projected` that passes over it.
+    Blocked {
+        /// The first of them, at most [`BLOCKED_MAX`].
+        problems: Vec<Problem>,
+        /// How many there are.
+        total: u64,
     },
 }

@@ -24,6 +24,6 @@ pub use look::{
     DirectoryState, Found, FoundBody, ListRequest, Listed, Look, Looked, ReadRequest, ReadState,
 };
 pub use member::Member;
-pub use message::{Contents, MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION};
+pub use message::{BLOCKED_MAX, Contents, MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION};
 pub use record::Record;
 pub use tree::{EntryView, Seen, SeenNodes, TreeDelta, TreeView};

@@ -151,7 +151,7 @@ pub struct WaitReport {
 }
 
 /// A master that does not have it all yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingFor {
     /// Who.
     pub name: String,
@@ -160,6 +160,12 @@ pub struct WaitingFor {
     /// What it waits for, if there is more to say than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What is in the way there: the first few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemReport>,
+    /// How many such problems there are.
+    #[serde(default)]
+    pub problems_total: u64,
 }
 
 /// A ticket that was made.

@@ -1,7 +1,9 @@
 //! Answers to the control socket: facts gathered from the engine, and requests passed on to it.
 
+use std::collections::BTreeSet;
+
 use pleach_core::engine::{Hint, Input};
-use pleach_core::values::{Choice, Conflict, Member, Version};
+use pleach_core::values::{BLOCKED_MAX, Choice, Conflict, Member, Problem, ProblemKind, Version};
 use pleach_core::vocabulary::{MasterId, Stamp, TreePath, VersionVector};
 use tokio::sync::oneshot;
 
@@ -17,6 +19,9 @@ type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
 /// How many calls may wait at a time.
 const WAITERS_MAX: usize = 256;
+
+/// How much of a reason is told.
+const REASON_LETTERS_MAX: usize = 300;
 
 /// Calls of `wait` that have not been answered yet.
 #[derive(Default)]
@@ -180,20 +185,38 @@ impl Driver {
         let Goal::Projected(goal) = goal else {
             let reason = Some("the directory is still being looked at".to_owned());
             let name = self.facts.name.clone();
-            return vec![WaitingFor { name, behind_changes: None, reason }];
+            return vec![WaitingFor { name, reason, ..WaitingFor::default() }];
         };
-        let lacking = |projected: &VersionVector| goal.ahead_of(projected);
-        let me = (self.facts.key.master(), self.engine.status().projected);
-        let others = self.engine.peers().map(|(master, peer)| (master, peer.projected.clone()));
-        std::iter::once(me)
-            .chain(others)
-            .filter(|(_, projected)| lacking(projected) > 0)
-            .map(|(master, projected)| WaitingFor {
+        let waiting_for = |master, projected: &VersionVector, problems: Vec<&Problem>, total| {
+            let behind = goal.ahead_of(projected);
+            (behind > 0 || total > 0).then(|| WaitingFor {
                 name: self.name_of(master),
-                behind_changes: Some(lacking(&projected)),
-                reason: None,
+                behind_changes: Some(behind),
+                problems: problems.into_iter().map(shown).collect(),
+                problems_total: total,
+                ..WaitingFor::default()
             })
-            .collect()
+        };
+        let projected = self.engine.status().projected;
+        let blocking: Vec<_> = self.blocking().collect();
+        let (total, first) = (blocking.len() as u64, blocking.into_iter().take(BLOCKED_MAX));
+        let me = waiting_for(self.facts.key.master(), &projected, first.collect(), total);
+        let others = self.engine.peers().filter_map(|(master, peer)| {
+            let problems = peer.blocked.iter().collect();
+            waiting_for(master, &peer.projected, problems, peer.blocked_total)
+        });
+        me.into_iter().chain(others).collect()
+    }
+
+    /// What keeps the disk here from being what the store holds: what can't be put on it, and what is on it
+    /// and can't be read. What is never replicated is not in the way.
+    fn blocking(&self) -> impl Iterator<Item = &Problem> {
+        let known: BTreeSet<_> = self.engine.unprojected().map(|problem| &problem.path).collect();
+        let unread = self.engine.problems().filter(move |problem| {
+            matches!(problem.kind, ProblemKind::PermissionDenied | ProblemKind::Io)
+                && !known.contains(&problem.path)
+        });
+        self.engine.unprojected().chain(unread)
     }
 
     fn invite(&mut self, expires_s: u64) -> Result<Reply, Refusal> {
@@ -307,4 +330,11 @@ impl Driver {
             ),
         }
     }
+}
+
+/// A problem as it is told, its reason in one line: it may come from another master.
+fn shown(problem: &Problem) -> ProblemReport {
+    let reason = problem.reason.chars().filter(|letter| !letter.is_control());
+    let reason = reason.take(REASON_LETTERS_MAX).collect();
+    ProblemReport { reason, ..ProblemReport::from(problem.clone()) }
 }

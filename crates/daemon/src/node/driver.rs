@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pleach_core::engine::{Engine, Hint, Input, Output, Wanted};
-use pleach_core::values::{Effect, Event, Look, Member, Message, Problem, Record};
+use pleach_core::values::{Effect, Event, Look, Member, Message, Problem, ProblemKind, Record};
 use pleach_core::vocabulary::{
     ContentHash, Fingerprint, MasterId, Moment, TreePath, VersionVector,
 };
@@ -21,7 +21,8 @@ use super::answer::Waiters;
 use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{
-    ContentRequest, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent, Network,
+    ContentRequest, FetchFailure, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent,
+    Network,
 };
 use crate::state::{State, StateError};
 use crate::ticket::{Invitation, JoinRefusal};
@@ -300,7 +301,7 @@ impl Driver {
             NetEvent::Arrived(contents) => self.input(Input::Arrived(contents)),
             NetEvent::FetchFailed(hash, failure) => {
                 tracing::debug!(%hash, %failure, "a content could not be fetched");
-                self.input(Input::FetchFailed(hash));
+                self.input(fetch_failed(hash, failure));
             }
             NetEvent::InvitationChanged { row, recorded } => {
                 if self.record_invitation(&row).is_ok() {
@@ -529,6 +530,18 @@ impl Driver {
             tracing::warn!(%error, "the document could not be saved; the next start takes longer");
         }
     }
+}
+
+fn fetch_failed(hash: ContentHash, failure: FetchFailure) -> Input {
+    let (kind, reason) = match failure {
+        FetchFailure::Missing | FetchFailure::TooMany => return Input::FetchFailed(hash),
+        FetchFailure::NoSpace => {
+            let reason = "no space left on the device for its content: make room";
+            (ProblemKind::NoSpace, reason.to_owned())
+        }
+        FetchFailure::Disk(reason) => (ProblemKind::Io, reason),
+    };
+    Input::NotTaken { hash, kind, reason }
 }
 
 fn content_request(wanted: Wanted) -> ContentRequest {
