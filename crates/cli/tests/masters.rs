@@ -233,7 +233,9 @@ fn joiner_knows_of_open_conflicts_before_its_first_start_and_adopts_what_it_hold
 
     let c = top.join("c");
     fs::create_dir_all(c.join("site")).unwrap();
-    let standing = fs::read(a.join("site/index.html")).unwrap();
+    let index = |root: &Path| fs::read(root.join("site/index.html")).unwrap();
+    until("one version stands on both", || index(&a) == index(&b));
+    let standing = index(&a);
     fs::write(c.join("site/index.html"), &standing).unwrap();
     let joined = pleach(&top, &["join", "c", pleach(&a, &["invite"]).out.trim()]);
     assert_eq!(joined.code, 0, "{}", joined.err);
