@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Up(Up),
     /// Make DIR, with what it holds, the first master of a new store.
     Init(Init),
-    /// Make DIR a master of the ticket's store; DIR may hold files: they merge.
+    /// Make DIR a master of the ticket's store, and bring its tree; DIR may hold files: they merge.
     Join(Join),
     /// Run in the foreground; SIGTERM and Ctrl-C stop it cleanly.
     Daemon(Daemon),
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// The members of the store; remove one.
     #[command(args_conflicts_with_subcommands = true)]
     Masters(Masters),
-    /// Re-read every file against the store; report and heal bit rot.
+    /// Re-read every file against the store; report bit rot and heal it from the other masters.
     Verify(Store),
     /// One JSON line for each thing that happens.
     Events(Store),
@@ -147,7 +147,7 @@ pub(crate) struct Invite {
 pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) store: Store,
-    /// How long to wait at most.
+    /// How long to wait at most; then it says who has not got it, and why, and exits with 3.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }

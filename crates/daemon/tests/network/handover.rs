@@ -159,3 +159,16 @@ async fn joiner_that_is_removed_meanwhile_gets_no_more() {
     let asked = std::iter::from_fn(|| a.events.try_recv());
     assert!(!asked.into_iter().any(|event| matches!(event, NetEvent::Handover(_))));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joiner_whose_answer_was_lost_takes_the_log_over_as_a_member() {
+    let a = Master::start(1).await;
+    // Another invitation keeps the door open: by now the joiner is a member, and none needs it.
+    let (ticket, _other_open) = (invite(&a), invite(&a));
+    let page = HandoverPage { changes: history(3), left: 0 };
+    tokio::spawn(let_in(a, vec![page.clone()]));
+    let joiner = key(2);
+    drop(join(&ticket, &joiner, "web-2", &[]).await.unwrap());
+    let (_, mut handover) = join(&ticket, &joiner, "web-2", &[]).await.unwrap();
+    assert_eq!(handover.page(&VersionVector::new()).await.unwrap(), page);
+}
