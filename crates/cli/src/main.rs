@@ -21,6 +21,10 @@ use clap::Parser;
 use arguments::Arguments;
 use output::Output;
 
+/// Gives memory back to the system that a large sync needed for a moment: see `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new(arguments.format());
