@@ -21,7 +21,7 @@ const DIFFERS_MAX: u32 = 4;
 
 impl Engine {
     pub(super) fn start_plan(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
+        let mut touched = self.next_touched();
         self.postpone_settling(&mut touched);
         let have = |hash: &ContentHash| self.availability(hash);
         let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
@@ -58,6 +58,31 @@ impl Engine {
         let effects = plan.effects.iter().map(|planned| planned.effect.clone()).collect();
         self.queued.push(Output::Apply(effects));
         self.turn = Turn::Applying(Box::new(plan));
+    }
+
+    /// What the next plan is about. Of more than one takes, what is in the same directories comes together:
+    /// else each plan would disturb them all, and set each right again.
+    fn next_touched(&mut self) -> BTreeSet<NodeId> {
+        if self.touched.len() <= LIMITS.entries_max {
+            return std::mem::take(&mut self.touched);
+        }
+        let tree = self.replica.tree();
+        let mut chosen = BTreeSet::new();
+        while chosen.len() < LIMITS.entries_max
+            && let Some(node) = self.touched.pop_first()
+        {
+            chosen.insert(node);
+            let siblings = tree.entry(node).map(|entry| tree.children(entry.parent));
+            for (_, sibling) in siblings.unwrap_or_default() {
+                if chosen.len() >= LIMITS.entries_max {
+                    return chosen;
+                }
+                if self.touched.remove(&sibling) {
+                    chosen.insert(sibling);
+                }
+            }
+        }
+        chosen
     }
 
     /// What waits in memory for nodes that wait themselves goes to the disk: memory is for what moves on,

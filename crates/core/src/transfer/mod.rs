@@ -33,6 +33,8 @@ struct Want {
     conflicts: BTreeSet<NodeId>,
     state: WantState,
     attempts: u32,
+    /// Its place among the wants.
+    order: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,8 +107,11 @@ pub struct Transfer {
     staged: BTreeSet<ContentHash>,
     wants: BTreeMap<ContentHash, Want>,
     wanted_bytes: u64,
-    /// Wants in state `Idle`, the small ones first.
-    idle: BTreeSet<(Weight, ContentHash)>,
+    /// Wants in state `Idle`, the small ones first, each in the order in which they were first wanted: what
+    /// is planned together arrives together.
+    idle: BTreeSet<(Weight, u64, ContentHash)>,
+    /// How many contents have been wanted so far.
+    wanted_ever: u64,
     /// Wants in state `RetryAt`, by their time.
     retries: BTreeSet<(u64, ContentHash)>,
     by_node: BTreeMap<NodeId, ContentHash>,
@@ -223,9 +228,11 @@ impl Transfer {
 
     fn entry(&mut self, hash: ContentHash, size: u64) -> &mut Want {
         self.wants.entry(hash).or_insert_with(|| {
-            self.idle.insert((Weight::of(size), hash));
+            let order = self.wanted_ever;
+            self.wanted_ever += 1;
+            self.idle.insert((Weight::of(size), order, hash));
             self.wanted_bytes += size;
-            Want { size, ..Want::default() }
+            Want { size, order, ..Want::default() }
         })
     }
 
@@ -234,7 +241,7 @@ impl Transfer {
         self.wanted_bytes -= want.size;
         match want.state {
             WantState::Idle => {
-                self.idle.remove(&(Weight::of(want.size), hash));
+                self.idle.remove(&(Weight::of(want.size), want.order, hash));
             }
             WantState::RetryAt(at) => {
                 self.retries.remove(&(at, hash));
@@ -340,7 +347,7 @@ impl Transfer {
             self.retries.pop_first();
             if let Some(want) = self.wants.get_mut(&hash) {
                 want.state = WantState::Idle;
-                self.idle.insert((Weight::of(want.size), hash));
+                self.idle.insert((Weight::of(want.size), want.order, hash));
             }
         }
     }
@@ -356,13 +363,13 @@ impl Transfer {
 
     fn request(&mut self, weight: Weight, requests: &mut Vec<Request>) {
         let (first, last) = (ContentHash([0; 32]), ContentHash([0xff; 32]));
-        let idle = self.idle.range((weight, first)..=(weight, last)).map(|&(_, hash)| hash);
+        let idle = self.idle.range((weight, 0, first)..=(weight, u64::MAX, last));
         let (in_flight, waiting) = match weight {
             Weight::Small => (&mut self.small, self.inline_bytes),
             Weight::Large => (&mut self.large, 0),
         };
         let mut asked = Vec::new();
-        for hash in idle {
+        for &(_, order, hash) in idle {
             let want = self.wants.get_mut(&hash).expect("every idle content is wanted");
             let bytes = in_flight.bytes.saturating_add(want.size);
             let room = match weight {
@@ -373,7 +380,7 @@ impl Transfer {
             if !room || in_flight.count >= IN_FLIGHT_MAX {
                 break;
             }
-            asked.push(hash);
+            asked.push((order, hash));
             want.state = WantState::InFlight;
             in_flight.takes_off(want.size);
             requests.push(Request {
@@ -383,8 +390,8 @@ impl Transfer {
                 attempts: want.attempts,
             });
         }
-        for hash in asked {
-            self.idle.remove(&(weight, hash));
+        for (order, hash) in asked {
+            self.idle.remove(&(weight, order, hash));
         }
     }
 
