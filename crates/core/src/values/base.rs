@@ -15,7 +15,7 @@ use smallvec::smallvec;
 
 use super::{Body, Location, ParkingId, Seen, SeenNodes};
 use crate::vocabulary::{
-    Attributes, ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Timestamp, TreePath,
+    Attributes, ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Owner, Timestamp, TreePath,
 };
 
 /// The key of an entry: stable while the entry lives, never reused. The root's is 0.
@@ -90,7 +90,8 @@ pub enum BaseError {
 /// The tree as it was last known to be on this disk.
 #[derive(Clone, Debug)]
 pub struct Base {
-    entries: BTreeMap<BaseId, BaseEntry>,
+    /// Boxed, since a B-tree that grows at its end is only half full.
+    entries: BTreeMap<BaseId, Box<BaseEntry>>,
     children: BTreeMap<BaseId, BTreeMap<Name, BaseId>>,
     nodes: BTreeMap<NodeId, BaseId>,
     objects: BTreeSet<(u64, u64, BaseId)>,
@@ -143,7 +144,7 @@ impl Base {
     /// The entry with this key.
     #[must_use]
     pub fn entry(&self, id: BaseId) -> Option<&BaseEntry> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(|entry| &**entry)
     }
 
     /// How many entries there are, the root included.
@@ -235,7 +236,7 @@ impl Base {
 
     /// All entries, by key.
     pub fn iter(&self) -> impl Iterator<Item = (BaseId, &BaseEntry)> {
-        self.entries.iter().map(|(&id, entry)| (id, entry))
+        self.entries.iter().map(|(&id, entry)| (id, &**entry))
     }
 
     /// Adds an entry. What was at its place is forgotten, with all below.
@@ -321,16 +322,24 @@ impl Base {
     /// The rows that changed since the last call, by key.
     pub fn take_dirty_rows(&mut self) -> Vec<BaseRow> {
         let dirty = std::mem::take(&mut self.dirty);
-        dirty.into_iter().map(|id| (id.0, self.entries.get(&id).map(encode))).collect()
+        dirty.into_iter().map(|id| (id.0, self.entry(id).map(encode))).collect()
     }
 
     /// Puts a base together from its rows, in any order. No rows make an empty base.
     pub fn load(rows: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Result<Self, BaseError> {
         let mut base = Self::without_root();
+        // Nearly everything belongs to a few: their names are kept once.
+        let mut owners: BTreeSet<Owner> = BTreeSet::new();
         for (row, bytes) in rows {
             let id = BaseId(row);
-            let (entry, rest) = postcard::take_from_bytes::<BaseEntry>(&bytes)
+            let (mut entry, rest) = postcard::take_from_bytes::<BaseEntry>(&bytes)
                 .map_err(|_| BaseError::Undecodable(row))?;
+            if let Some(owner) = &mut entry.attributes.owner {
+                match owners.get(owner) {
+                    Some(known) => *owner = known.clone(),
+                    None => _ = owners.insert(owner.clone()),
+                }
+            }
             if id == BaseId::PARKING
                 || !rest.is_empty()
                 || entry.fingerprint.kind != entry.body.kind()
@@ -383,7 +392,7 @@ impl Base {
     }
 
     fn holds_entries(&self, id: BaseId) -> bool {
-        id == BaseId::PARKING || self.entries.get(&id).is_some_and(BaseEntry::is_directory)
+        id == BaseId::PARKING || self.entry(id).is_some_and(BaseEntry::is_directory)
     }
 
     fn index(&mut self, id: BaseId, entry: BaseEntry) {
@@ -397,7 +406,7 @@ impl Base {
         if let Body::File(content) = &entry.body {
             self.hashes.insert((hash_prefix(&content.hash), id));
         }
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Box::new(entry));
     }
 
     fn unindex(&mut self, id: BaseId) -> Option<BaseEntry> {
@@ -419,7 +428,7 @@ impl Base {
         if let Body::File(content) = &entry.body {
             self.hashes.remove(&(hash_prefix(&content.hash), id));
         }
-        Some(entry)
+        Some(*entry)
     }
 }
 

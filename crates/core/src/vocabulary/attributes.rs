@@ -1,8 +1,9 @@
 //! What a file system keeps of a file beside its bytes and its name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What sort of thing a node is. It never changes: a path that turns from file to directory is
 /// another node.
@@ -40,17 +41,35 @@ impl Mode {
     }
 }
 
-/// Owner and group, by name where the author had one, and by number.
+/// Owner and group, by name where the author had one, and by number. Clones share the names: nearly
+/// everything in a store belongs to a few.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The user's name; empty if the author's system had none for the number.
-    pub user: String,
+    #[serde(with = "shared_text")]
+    pub user: Arc<str>,
     /// The user's number.
     pub uid: u32,
     /// The group's name; empty if the author's system had none for the number.
-    pub group: String,
+    #[serde(with = "shared_text")]
+    pub group: Arc<str>,
     /// The group's number.
     pub gid: u32,
+}
+
+/// Text that is encoded as a `String` is.
+mod shared_text {
+    use super::{Arc, Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
 }
 
 /// Extended attributes by full name (`user.…`, `system.posix_acl_access`), at most 64 KiB a value.

@@ -2,16 +2,17 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// The longest name that Linux file systems hold, in bytes (limits.h, `NAME_MAX`).
 const NAME_BYTES_MAX: usize = 255;
 
-/// One component of a path: 1 to 255 bytes, without `/` and NUL, neither `.` nor `..`.
+/// One component of a path: 1 to 255 bytes, without `/` and NUL, neither `.` nor `..`. Clones share them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 /// Bytes that no file can be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +33,7 @@ pub enum NameError {
 
 impl Name {
     /// Checks `bytes`.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, NameError> {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Result<Self, NameError> {
         let bytes = bytes.into();
         let shown = || String::from_utf8_lossy(&bytes).into_owned();
         match &*bytes {
@@ -49,6 +50,11 @@ impl Name {
     /// The name's bytes; not always UTF-8.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same bytes, shared.
+    pub(crate) fn shared(&self) -> &Arc<[u8]> {
         &self.0
     }
 }
@@ -69,7 +75,7 @@ impl TryFrom<&str> for Name {
 
 impl From<Name> for Vec<u8> {
     fn from(name: Name) -> Self {
-        name.0.into_vec()
+        name.0.to_vec()
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pleach_core::vocabulary::{Attributes, Fingerprint, Kind, Mode, Owner, Timestamp, Xattrs};
@@ -56,10 +56,10 @@ pub(crate) struct AttributeRules {
 #[derive(Debug, Default)]
 struct Names {
     since: Option<Instant>,
-    users: BTreeMap<u32, String>,
-    groups: BTreeMap<u32, String>,
-    uids: BTreeMap<String, Option<u32>>,
-    gids: BTreeMap<String, Option<u32>>,
+    users: BTreeMap<u32, Arc<str>>,
+    groups: BTreeMap<u32, Arc<str>>,
+    uids: BTreeMap<Arc<str>, Option<u32>>,
+    gids: BTreeMap<Arc<str>, Option<u32>>,
 }
 
 impl Names {
@@ -83,13 +83,13 @@ impl AttributeRules {
         let (uid, gid) = (fingerprint.uid, fingerprint.gid);
         let mut names = self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         names.expire();
-        let text = |name: &OsStr| name.to_string_lossy().into_owned();
+        let text = |name: &OsStr| Arc::from(name.to_string_lossy());
         let user = names.users.entry(uid).or_insert_with(|| {
-            uzers::get_user_by_uid(uid).map(|user| text(user.name())).unwrap_or_default()
+            uzers::get_user_by_uid(uid).map_or_else(Arc::default, |user| text(user.name()))
         });
         let user = user.clone();
         let group = names.groups.entry(gid).or_insert_with(|| {
-            uzers::get_group_by_gid(gid).map(|group| text(group.name())).unwrap_or_default()
+            uzers::get_group_by_gid(gid).map_or_else(Arc::default, |group| text(group.name()))
         });
         Some(Owner { user, uid, group: group.clone(), gid })
     }
@@ -101,11 +101,11 @@ impl AttributeRules {
         let uid = *names
             .uids
             .entry(owner.user.clone())
-            .or_insert_with(|| uzers::get_user_by_name(&owner.user).map(|user| user.uid()));
+            .or_insert_with(|| uzers::get_user_by_name(&*owner.user).map(|user| user.uid()));
         let gid = *names
             .gids
             .entry(owner.group.clone())
-            .or_insert_with(|| uzers::get_group_by_name(&owner.group).map(|group| group.gid()));
+            .or_insert_with(|| uzers::get_group_by_name(&*owner.group).map(|group| group.gid()));
         (Uid::from_raw(uid.unwrap_or(owner.uid)), Gid::from_raw(gid.unwrap_or(owner.gid)))
     }
 

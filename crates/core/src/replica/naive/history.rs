@@ -272,6 +272,7 @@ impl Acting<'_> {
             }
             Deed::Chown(path, uid) => {
                 let (user, group) = (uid.to_string(), String::new());
+                let (user, group) = (user.into(), group.into());
                 let owner = Owner { user, uid: *uid, group, gid: 0 };
                 self.set(draft, path, Register::Owner, Value::Owner(owner));
             }

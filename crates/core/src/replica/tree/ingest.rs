@@ -91,7 +91,7 @@ impl Tree {
 
     fn placement(&mut self, stamp: Tick, place: &Place) -> Placement {
         let parent = self.key_or_unborn(place.parent);
-        Placement { stamp, parent, name: Arc::from(place.name.as_bytes()) }
+        Placement { stamp, parent, name: Arc::clone(place.name.shared()) }
     }
 
     fn add_directory_place(

@@ -1,5 +1,7 @@
 //! What others may ask of the tree.
 
+use std::sync::Arc;
+
 use super::Tree;
 use super::node::{DirectoryPlace, Key, Keys, Placement};
 use crate::replica::register::{Carried, Content, Place};
@@ -354,5 +356,5 @@ impl Iterator for Entries<'_> {
 }
 
 fn name_of(place: &Placement) -> Name {
-    Name::new(&*place.name).expect("it came from a name")
+    Name::new(Arc::clone(&place.name)).expect("it came from a name")
 }
