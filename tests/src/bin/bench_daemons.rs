@@ -187,6 +187,8 @@ fn tree(options: &Options, wanted: &dyn Fn(&str) -> bool) {
             count => Err(format!("{count} files")),
         }
     });
+    // What rsync copied stays until the end: some file systems are slow to make files where others were
+    // removed a moment before.
     let rsync = wanted("first-sync").then(|| rsync_rate(&cluster.masters[0], files)).flatten();
 
     let start = Instant::now();
@@ -198,7 +200,7 @@ fn tree(options: &Options, wanted: &dyn Fn(&str) -> bool) {
     cluster.masters.push(b);
     if wanted("first-sync") {
         line(&format!("first sync of {files} files of 4 KiB"), &format!("{rate:.0} files/s"), "");
-        if let Some(rsync) = rsync {
+        if let Some((rsync, _)) = &rsync {
             line("the same by rsync -a from its daemon", &format!("{rsync:.0} files/s"), "");
             line("ratio to rsync", &format!("{:.2}", rate / rsync), "0.7");
         }
@@ -218,7 +220,8 @@ fn tree(options: &Options, wanted: &dyn Fn(&str) -> bool) {
     }
 }
 
-fn rsync_rate(a: &Master, files: usize) -> Option<f64> {
+/// How many files a second rsync copies, and the directory that it copied them to.
+fn rsync_rate(a: &Master, files: usize) -> Option<(f64, tempfile::TempDir)> {
     if !have("rsync") {
         return None;
     }
@@ -253,7 +256,7 @@ fn rsync_rate(a: &Master, files: usize) -> Option<f64> {
     let complete = listed.is_ok()
         && copied.is_ok_and(|status| status.success())
         && count_files(&target) == files;
-    complete.then(|| files as f64 / elapsed.as_secs_f64())
+    complete.then(|| (files as f64 / elapsed.as_secs_f64(), scratch))
 }
 
 fn resident(cluster: &Cluster, files: usize, goal: &str) {
