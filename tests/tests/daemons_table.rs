@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Entry, Tree, long, shell, wait_until, write};
+use pleach_tests::daemons::{Cluster, Entry, Tree, shell, wait_until, write};
 
 /// What users did at once in one directory, and what it comes to.
 struct Row {
@@ -249,19 +249,11 @@ const TRIPLES: &[Row] = &[
 
 #[test]
 fn every_pair_of_the_table_comes_to_what_it_says() {
-    if !long() {
-        println!("skipped in the short run: a known defect makes it fail, see CHANGELOG.md");
-        return;
-    }
     play(2, PAIRS);
 }
 
 #[test]
 fn three_masters_apart_come_to_what_the_rules_say() {
-    if !long() {
-        println!("skipped in the short run: a known defect makes it fail, see CHANGELOG.md");
-        return;
-    }
     play(3, TRIPLES);
 }
 
