@@ -94,7 +94,19 @@ pub(super) fn matching(
         })
         .collect();
     let again = matcher.hold_what_is_unclear(&mut verdicts);
-    let counts = |id: &BaseId| vanished.is_none_or(|vanished| vanished.contains(id));
+    // What was renamed over something known is known to have gone.
+    let inherited: BTreeSet<BaseId> = verdicts
+        .iter()
+        .filter_map(|verdict| match verdict {
+            Verdict::Continues(_, from) => Some(from),
+            _ => None,
+        })
+        .flatten()
+        .copied()
+        .collect();
+    let counts = |id: &BaseId| {
+        inherited.contains(id) || vanished.is_none_or(|vanished| vanished.contains(id))
+    };
     let (counting, others) = survey.gone.iter().copied().partition(counts);
     let removed = matcher.removed(&verdicts, counting);
     let missed = matcher.missed(others, &removed);

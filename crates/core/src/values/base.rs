@@ -251,6 +251,7 @@ impl Base {
         if let Some(displaced) = self.child(entry.parent, &entry.name) {
             self.remove(displaced);
         }
+        self.part(id, &entry);
         self.index(id, entry);
         self.dirty.insert(id);
         id
@@ -262,6 +263,7 @@ impl Base {
         let (parent, name) = (entry.parent, entry.name.clone());
         change(&mut entry);
         (entry.parent, entry.name) = (parent, name);
+        self.part(id, &entry);
         self.index(id, entry);
         self.dirty.insert(id);
     }
@@ -393,6 +395,20 @@ impl Base {
 
     fn holds_entries(&self, id: BaseId) -> bool {
         id == BaseId::PARKING || self.entry(id).is_some_and(BaseEntry::is_directory)
+    }
+
+    /// Nodes that were one entry with others and are this one by now are not the other's any more.
+    fn part(&mut self, id: BaseId, entry: &BaseEntry) {
+        for seen in &entry.nodes {
+            let other = self.nodes.get(&seen.node).copied().filter(|&other| other != id);
+            if let Some(other) = other
+                && let Some(known) = self.entries.get_mut(&other)
+                && known.nodes.len() > 1
+            {
+                known.nodes.retain(|known| known.node != seen.node);
+                self.dirty.insert(other);
+            }
+        }
     }
 
     fn index(&mut self, id: BaseId, entry: BaseEntry) {
