@@ -6,7 +6,7 @@ use pleach_tests::simulator::{History, Lines, Wishes, run};
 const SEEDS: std::ops::Range<u64> = 1_000_000..1_000_040;
 
 /// Seeds that failed once, with what they found.
-const REGRESSIONS: [u64; 23] = [
+const REGRESSIONS: [u64; 33] = [
     // A swap through a temporary name was parked and never came back out of the staging area.
     2, // A parked entry was left over by one plan and not planned again.
     69,
@@ -49,6 +49,24 @@ const REGRESSIONS: [u64; 23] = [
     20985,
     // A directory that could not be removed after all stayed disturbed, and a user's mtime was set back.
     21656,
+    // A user removed a file that a planned, not yet done move concerned; the base had been told of the new
+    // place, and the delete named it.
+    326,
+    // What a look did not find, and nobody had announced, was taken for removed: it had been renamed a
+    // moment before. The other half of that: what it is called now waited to settle.
+    40235, 1958,
+    // A delete named a file, hidden by the directory of its name, among the directories above it.
+    4617,
+    // A parked entry was to be moved back for ever: it had been, in a place that the base held taken.
+    1307,
+    // A new file was to be copied from one that was replaced before, and nobody asked for it.
+    320,
+    // A scope in a directory that was being renamed was dropped, and an edit never told.
+    3640, // A conflict kept both ways left one node in two entries of the base.
+    7987,
+    // A rename over another file was told in two changes, the second of which closed a conflict.
+    12930, // A content was wanted for a conflict that another entry had by then.
+    5107,
 ];
 
 fn check(seed: u64) {
