@@ -124,6 +124,8 @@ pub struct Survey {
     pub(super) named: BTreeMap<Dir, BTreeSet<Name>>,
     pub(super) unknown: BTreeSet<Dir>,
     peeked: BTreeSet<(Dir, Name)>,
+    /// Entries that were in place when that was looked at, and whose object was then found elsewhere.
+    looked_at_again: BTreeSet<BaseId>,
     /// New directories, by sighting, that were gone before they could be listed.
     lost: BTreeSet<usize>,
     subtree: BTreeSet<Dir>,
@@ -171,6 +173,7 @@ impl Survey {
             named: BTreeMap::new(),
             unknown: BTreeSet::new(),
             peeked: BTreeSet::new(),
+            looked_at_again: BTreeSet::new(),
             lost: BTreeSet::new(),
             subtree: BTreeSet::new(),
             sightings: Vec::new(),
@@ -362,6 +365,18 @@ impl Survey {
     fn want_place_of(&mut self, base: &Base, id: BaseId) {
         if let Some(entry) = base.entry(id).filter(|entry| entry.parent != BaseId::PARKING) {
             self.want_name(Dir::Known(entry.parent), &entry.name);
+        }
+    }
+
+    /// The object has another name too, or was renamed after its place had been looked at.
+    fn want_place_again(&mut self, base: &Base, id: BaseId) {
+        let Some(entry) = base.entry(id) else { return };
+        let parent = Dir::Known(entry.parent);
+        if self.unknown.contains(&parent) || !self.looked_at_again.insert(id) {
+            return;
+        }
+        if let Some(names) = self.wanted.entry(parent).or_insert(Some(BTreeSet::new())) {
+            names.insert(entry.name.clone());
         }
     }
 
@@ -654,8 +669,10 @@ impl Survey {
         } else {
             self.open.push(at);
             for id in candidates(base, &fingerprint) {
-                if self.whereabouts(base, id) == Whereabouts::Unseen {
-                    self.want_place_of(base, id);
+                match self.whereabouts(base, id) {
+                    Whereabouts::Unseen => self.want_place_of(base, id),
+                    Whereabouts::InPlace => self.want_place_again(base, id),
+                    Whereabouts::Vacated | Whereabouts::UnderVacated => {}
                 }
             }
         }
@@ -699,7 +716,12 @@ impl Survey {
                         self.want_place_of(base, id);
                         waiting = true;
                     }
-                    Whereabouts::InPlace => {}
+                    Whereabouts::InPlace => {
+                        let coming = base.entry(id).is_some_and(|entry| {
+                            self.is_coming(Dir::Known(entry.parent), &entry.name)
+                        });
+                        waiting |= coming && self.looked_at_again.contains(&id);
+                    }
                 }
             }
             if waiting && from.is_none() {
