@@ -64,6 +64,9 @@ fn check_applied(events: &Events, number: usize, how: &str) {
     let stray: Vec<_> = paths
         .iter()
         .filter(|path| **path != file && **path != directory && **path != ".")
+        // One that lives longer than a new name waits is a file like any other; on a busy machine three
+        // commands of a shell take as long.
+        .filter(|path| !path.ends_with(".bak"))
         .collect();
     assert!(stray.is_empty(), "a file {how} brought {stray:?}");
     let times = paths.iter().filter(|path| **path == file).count();

@@ -544,7 +544,11 @@ impl<T: TreeView> Planner<'_, T> {
                 let Some(entry) = self.pairing.base.entry(id) else { return };
                 let view = match self.want_of.get(&id) {
                     Some(node) => Some(self.wants[node].view.clone()),
-                    None => self.pairing.tree_of(id),
+                    // Which nodes it is by now, a plan that considers it tells, with what follows.
+                    None => {
+                        let view = self.pairing.tree_of(id);
+                        view.map(|view| EntryView { nodes: entry.nodes.clone(), ..view })
+                    }
                 };
                 let Some(view) = view.filter(|_| !self.doomed.contains(&id)) else { return };
                 (view, entry.fingerprint)
