@@ -6,7 +6,7 @@
 //! and wrote anew waits until the editor removes what it renamed. A file that is published again and again
 //! backs off by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Hint;
 use crate::snapshot::Scope;
@@ -26,6 +26,10 @@ const AGE_MS_MAX: u64 = 3_000;
 const SCOPES_MAX: usize = 20_000;
 /// How many files that were renamed away are remembered.
 const BACKUPS_MAX: usize = 256;
+/// How long a hint may still name a directory by the path from which it was moved, and how many such moves
+/// are remembered.
+const MOVES_MS_MAX: u64 = 5_000;
+const MOVES_MAX: usize = 64;
 /// How often a file may be published in a row before it backs off.
 const HEAT_FREE: u32 = 40;
 /// How long it takes to forget one publication.
@@ -75,12 +79,30 @@ pub(super) struct Agenda {
     by_due: BTreeSet<(u64, Scope)>,
     /// By the path of the file.
     backups: BTreeMap<TreePath, Backup>,
+    /// The last moves of directories, from where and to where, in order.
+    moves: VecDeque<(u64, TreePath, TreePath)>,
     heat: BTreeMap<TreePath, (u32, u64)>,
 }
 
 impl Agenda {
-    /// Notes a hint.
+    /// Notes a hint. One that names a directory by the path that it had a moment ago, for the watcher had
+    /// not heard of the move yet, is noted at both.
     pub(super) fn note(&mut self, now: u64, hint: Hint, known: impl Fn(&TreePath) -> Known) {
+        let there = match &hint {
+            Hint::Written(path) => self.path_by_now(now, path).map(Hint::Written),
+            Hint::Changed(path) => self.path_by_now(now, path).map(Hint::Changed),
+            Hint::Removed(path) => self.path_by_now(now, path).map(Hint::Removed),
+            Hint::Directory(path) => self.path_by_now(now, path).map(Hint::Directory),
+            Hint::Subtree(path) => self.path_by_now(now, path).map(Hint::Subtree),
+            // Its halves are hints of their own.
+            Hint::Renamed(..) => None,
+        };
+        for hint in there.into_iter().chain([hint]) {
+            self.note_here(now, hint, &known);
+        }
+    }
+
+    fn note_here(&mut self, now: u64, hint: Hint, known: &impl Fn(&TreePath) -> Known) {
         match hint {
             Hint::Written(path) => {
                 let delay = match known(&path) {
@@ -122,11 +144,11 @@ impl Agenda {
     /// A directory is called otherwise now: what is to be looked at below it, is to be looked at there.
     /// At the old place there may be something new, so that stays due as well.
     pub(super) fn moved(&mut self, now: u64, from: &TreePath, to: &TreePath) {
-        let there = |path: &TreePath| {
-            let below = path.names().get(from.names().len()..)?;
-            let inside = path.starts_with(from);
-            inside.then(|| below.iter().fold(to.clone(), |path, name| path.join(name)))
-        };
+        let there = |path: &TreePath| moved_path(path, from, to);
+        if self.moves.len() >= MOVES_MAX {
+            self.moves.pop_front();
+        }
+        self.moves.push_back((now, from.clone(), to.clone()));
         let found: Vec<(Scope, Pending)> = self
             .pending
             .iter()
@@ -244,6 +266,16 @@ impl Agenda {
         self.set_due(&scope, (now + delay_ms).max(settled).max(backup));
     }
 
+    /// Where something below a directory that moved lately is by now.
+    fn path_by_now(&self, now: u64, path: &TreePath) -> Option<TreePath> {
+        let lately = self.moves.iter().filter(|(at, ..)| at + MOVES_MS_MAX > now);
+        lately.fold(None, |found: Option<TreePath>, (_, from, to)| {
+            let path = found.as_ref().unwrap_or(path);
+            let moved = (path != from).then(|| moved_path(path, from, to)).flatten();
+            moved.or(found)
+        })
+    }
+
     fn vanished(&mut self, now: u64, path: &TreePath) {
         let scope = name_scope(path);
         self.put(now, scope.clone(), now + SETTLE_GONE_MS);
@@ -316,6 +348,12 @@ impl Agenda {
 fn cooled(heat: u32, at: u64, now: u64) -> u32 {
     let forgotten = now.saturating_sub(at) / HEAT_DECAY_MS;
     heat.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+}
+
+/// The path after a directory at or above it was moved; none if none was.
+fn moved_path(path: &TreePath, from: &TreePath, to: &TreePath) -> Option<TreePath> {
+    let below = path.names().get(from.names().len()..)?;
+    path.starts_with(from).then(|| below.iter().fold(to.clone(), |path, name| path.join(name)))
 }
 
 /// The name that is to be looked at; of the root, what it holds.
@@ -428,6 +466,19 @@ mod tests {
         agenda.moved(1, &path("d"), &path("e"));
         let there = name_scope(&path("e/x/f"));
         assert!(agenda.take_due(SETTLE_CHANGED_MS).scopes.contains(&there));
+    }
+
+    #[test]
+    fn hint_by_the_old_path_of_a_directory_that_moved_twice_is_noted_at_the_new_one() {
+        let mut agenda = Agenda::default();
+        agenda.moved(0, &path("d"), &path("e"));
+        agenda.moved(1, &path("e"), &path("g"));
+        agenda.note(2, Hint::Written(path("d/x")), known);
+        let due = agenda.take_due(2 + SETTLE_NEW_MS).scopes;
+        assert_eq!(due, [name_scope(&path("d/x")), name_scope(&path("g/x"))]);
+        let later = 2 + MOVES_MS_MAX;
+        agenda.note(later, Hint::Written(path("d/x")), known);
+        assert_eq!(agenda.take_due(later + SETTLE_NEW_MS).scopes.len(), 1);
     }
 
     #[test]
