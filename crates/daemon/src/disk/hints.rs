@@ -18,8 +18,8 @@ pub enum Dirty {
     Overflow,
     /// List this directory: it was not watched for a while.
     Directory(TreePath),
-    /// Something was closed after writing, or renamed to here, or a directory was made: it is likely
-    /// complete.
+    /// Something was closed after writing, renamed to here, or got other attributes, or a directory was
+    /// made: it is likely complete.
     Written(TreePath),
     /// Something else happened to this name: made, written to, changed. More may follow.
     Name(TreePath),

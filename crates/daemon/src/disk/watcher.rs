@@ -320,6 +320,7 @@ fn meaning(kind: EventKind) -> Option<Meaning> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write))
         | EventKind::Create(CreateKind::Folder)
+        | EventKind::Modify(ModifyKind::Metadata(_))
         | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Meaning::Complete),
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
             Some(Meaning::Left)
