@@ -3,6 +3,7 @@
 //! It never waits for the driver or for a peer: what may wait (messages, contents, joins) runs in
 //! tasks of its own. It ends on [`Command::Shutdown`] or when nobody takes events any more.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -569,16 +570,20 @@ impl Service {
     }
 
     /// Which connection to `peer` to close, if `id` is not its only one. Of two that came of dialling
-    /// each other both sides keep that of the smaller key; else the newer is kept, as the older may
-    /// be half open.
+    /// each other both sides keep that of the smaller key. Of two that the peer dialled at once, at
+    /// several of our addresses, it drops one itself, and which is not known here. Else the newer is
+    /// kept, as the older may be half open.
     fn surplus(&self, peer: PeerId, id: ConnectionId) -> Option<ConnectionId> {
         let new = self.connections.get(&id)?;
         let others = self.connections.iter().filter(|(other, c)| **other != id && c.peer == peer);
         let (old_id, old) = others.max_by_key(|(_, connection)| connection.since)?;
-        let simultaneous = new.since.duration_since(old.since) < SIMULTANEOUS;
-        match simultaneous && old.dialler < new.dialler {
-            true => Some(id),
-            false => Some(*old_id),
+        if new.since.duration_since(old.since) >= SIMULTANEOUS {
+            return Some(*old_id);
+        }
+        match old.dialler.cmp(&new.dialler) {
+            Ordering::Less => Some(id),
+            Ordering::Equal => None,
+            Ordering::Greater => Some(*old_id),
         }
     }
 
