@@ -2,7 +2,8 @@
 //!
 //! Each member that is not connected is dialled at the addresses of its entry and those learnt from
 //! hellos and multicast, TCP first, then QUIC; after a failure again after a delay that doubles from
-//! [`DELAY_MIN`] to [`DELAY_MAX`], with jitter. A new address is tried at once.
+//! [`DELAY_MIN`] to [`DELAY_MAX`], with jitter. A new address is tried at once, but by the master of
+//! the larger key after [`HEAD_START`]: two that learn of each other at once would both dial.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::identity::{peer_of, random};
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(30);
+const HEAD_START: Duration = Duration::from_millis(200);
 /// How often in a row a member closes a connection without a word before that is told, and after how
 /// many more it is told again. Once or twice is usual: it was stopping, or both had dialled at once.
 const SHUT_OUT_TOLD: u32 = 3;
@@ -26,6 +28,8 @@ const HINTS_MAX: usize = 16;
 #[derive(Debug)]
 struct Target {
     master: MasterId,
+    /// How much later than the peer this master dials a new address.
+    head_start: Duration,
     listed: Vec<Multiaddr>,
     hints: Vec<Multiaddr>,
     failures: u32,
@@ -37,9 +41,10 @@ struct Target {
 }
 
 impl Target {
-    fn new(master: MasterId) -> Self {
+    fn new(master: MasterId, me: MasterId) -> Self {
         Self {
             master,
+            head_start: if master < me { HEAD_START } else { Duration::ZERO },
             listed: Vec::new(),
             hints: Vec::new(),
             failures: 0,
@@ -67,29 +72,37 @@ impl Target {
 }
 
 /// All members but this master.
-#[derive(Debug, Default)]
-pub(super) struct Reach(BTreeMap<PeerId, Target>);
+#[derive(Debug)]
+pub(super) struct Reach {
+    me: MasterId,
+    targets: BTreeMap<PeerId, Target>,
+}
 
 impl Reach {
-    /// Sets the members; who is new, or has a new address, is dialled at once.
+    pub(super) fn new(me: MasterId) -> Self {
+        Self { me, targets: BTreeMap::new() }
+    }
+
+    /// Sets the members; who is new, or has a new address, is to be dialled.
     pub(super) fn set_members(&mut self, members: &[(PeerId, &Member)], now: Instant) {
-        self.0.retain(|peer, _| members.iter().any(|(member, _)| member == peer));
+        self.targets.retain(|peer, _| members.iter().any(|(member, _)| member == peer));
         for (peer, member) in members {
-            let target = self.0.entry(*peer).or_insert_with(|| Target::new(member.master));
+            let target =
+                self.targets.entry(*peer).or_insert_with(|| Target::new(member.master, self.me));
             let texts = member.addresses.iter().take(HINTS_MAX);
             let listed: Vec<_> = texts.filter_map(|text| parse_address(text)).collect();
             let fresh = listed.iter().any(|address| !target.addresses().any(|old| old == address));
             target.listed = listed;
             if fresh {
                 target.failures = 0;
-                target.due = Some(now);
+                target.due = Some(now + target.head_start);
             }
         }
     }
 
     /// Learns that `peer` may be found at `address`.
     pub(super) fn hint(&mut self, peer: &PeerId, address: Multiaddr, now: Instant) {
-        let Some(target) = self.0.get_mut(peer) else { return };
+        let Some(target) = self.targets.get_mut(peer) else { return };
         let Some(address) = dialable(address) else { return };
         if target.addresses().any(|known| *known == address) {
             return;
@@ -99,13 +112,13 @@ impl Reach {
         }
         target.hints.push(address);
         target.failures = 0;
-        target.due = Some(now);
+        target.due = Some(now + target.head_start);
     }
 
     /// The members to be dialled now, each with its addresses.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let mut dials = Vec::new();
-        for (peer, target) in &mut self.0 {
+        for (peer, target) in &mut self.targets {
             if target.due.is_none_or(|due| due > now) {
                 continue;
             }
@@ -123,12 +136,12 @@ impl Reach {
 
     /// When somebody is to be dialled next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.values().filter_map(|target| target.due).min()
+        self.targets.values().filter_map(|target| target.due).min()
     }
 
     /// A dial has failed: the other transport is tried at once, then after a delay.
     pub(super) fn dial_failed(&mut self, peer: &PeerId, now: Instant) {
-        let Some(target) = self.0.get_mut(peer) else { return };
+        let Some(target) = self.targets.get_mut(peer) else { return };
         target.dialling = false;
         target.quic_next = !target.quic_next && target.has_both_transports();
         match target.quic_next {
@@ -139,7 +152,7 @@ impl Reach {
 
     /// A connection stands, whoever has dialled.
     pub(super) fn connected(&mut self, peer: &PeerId) {
-        if let Some(target) = self.0.get_mut(peer) {
+        if let Some(target) = self.targets.get_mut(peer) {
             target.connections += 1;
             target.dialling = false;
             target.quic_next = false;
@@ -149,21 +162,21 @@ impl Reach {
 
     /// The peer has said hello: it is really there.
     pub(super) fn greeted(&mut self, peer: &PeerId) {
-        if let Some(target) = self.0.get_mut(peer) {
+        if let Some(target) = self.targets.get_mut(peer) {
             (target.failures, target.shut_out) = (0, 0);
         }
     }
 
     /// The peer has closed a connection before it said hello; whether that is worth telling.
     pub(super) fn shut_out(&mut self, peer: &PeerId) -> bool {
-        let Some(target) = self.0.get_mut(peer) else { return false };
+        let Some(target) = self.targets.get_mut(peer) else { return false };
         target.shut_out = target.shut_out.saturating_add(1);
         target.shut_out % SHUT_OUT_TOLD_AGAIN == SHUT_OUT_TOLD
     }
 
     /// A connection is gone.
     pub(super) fn disconnected(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(target) = self.0.get_mut(peer) {
+        if let Some(target) = self.targets.get_mut(peer) {
             target.connections = target.connections.saturating_sub(1);
             if target.connections == 0 {
                 target.wait(now);
@@ -172,7 +185,7 @@ impl Reach {
     }
 
     pub(super) fn master(&self, peer: &PeerId) -> Option<MasterId> {
-        self.0.get(peer).map(|target| target.master)
+        self.targets.get(peer).map(|target| target.master)
     }
 }
 
@@ -275,7 +288,7 @@ mod tests {
     fn tcp_is_tried_first_then_quic_then_after_a_delay() {
         let now = Instant::now();
         let (peer, member) = member(&[QUIC, TCP]);
-        let mut reach = Reach::default();
+        let mut reach = Reach::new(MasterId([0; 32]));
         reach.set_members(&[(peer, &member)], now);
         assert_eq!(dials(&mut reach, now), [TCP]);
         assert_eq!(dials(&mut reach, now), [""; 0], "one dial at a time");
@@ -290,7 +303,7 @@ mod tests {
     fn delays_grow_to_their_bound_and_a_new_address_is_dialled_at_once() {
         let now = Instant::now();
         let (peer, member) = member(&[TCP]);
-        let mut reach = Reach::default();
+        let mut reach = Reach::new(MasterId([0; 32]));
         reach.set_members(&[(peer, &member)], now);
         for _ in 0..50 {
             reach.take_due(now + DELAY_MAX);
@@ -308,7 +321,7 @@ mod tests {
     fn connected_member_is_not_dialled_and_a_lost_one_is_soon() {
         let now = Instant::now();
         let (peer, member) = member(&[TCP]);
-        let mut reach = Reach::default();
+        let mut reach = Reach::new(MasterId([0; 32]));
         reach.set_members(&[(peer, &member)], now);
         reach.connected(&peer);
         assert_eq!(reach.next_due(), None);
@@ -320,10 +333,20 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_learn_of_each_other_the_smaller_key_dials_first() {
+        let now = Instant::now();
+        let (peer, member) = member(&[TCP]);
+        let mut reach = Reach::new(MasterId([255; 32]));
+        reach.set_members(&[(peer, &member)], now);
+        assert_eq!(dials(&mut reach, now), [""; 0]);
+        assert_eq!(dials(&mut reach, now + HEAD_START), [TCP]);
+    }
+
+    #[test]
     fn member_that_hangs_up_without_a_word_is_told_of_when_it_goes_on() {
         let now = Instant::now();
         let (peer, member) = member(&[TCP]);
-        let mut reach = Reach::default();
+        let mut reach = Reach::new(MasterId([0; 32]));
         reach.set_members(&[(peer, &member)], now);
         let told: Vec<_> = (0..110).filter(|_| reach.shut_out(&peer)).collect();
         assert_eq!(told, [2, 102]);

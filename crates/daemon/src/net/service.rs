@@ -220,7 +220,7 @@ pub(super) async fn start(
     let mut service = Service {
         network: network.clone(),
         swarm,
-        reach: Reach::default(),
+        reach: Reach::new(shared.me),
         connections: BTreeMap::new(),
         gossiped,
         serving: serve::Server::new(config.source),
