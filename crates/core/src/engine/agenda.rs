@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Hint;
 use crate::snapshot::Scope;
-use crate::vocabulary::TreePath;
+use crate::vocabulary::{Name, TreePath};
 
 /// How long a new name waits.
 const SETTLE_NEW_MS: u64 = 40;
+/// How long a new name waits that looks like one of an editor: what it keeps beside a file while that is
+/// open, or before it has saved.
+const SETTLE_EDITORS_MS: u64 = 2_000;
 /// How long a name must have been gone before that counts: longer than a new one waits.
 pub(super) const SETTLE_GONE_MS: u64 = 60;
 /// How long a file that is being written must be quiet.
@@ -106,6 +109,7 @@ impl Agenda {
         match hint {
             Hint::Written(path) => {
                 let delay = match known(&path) {
+                    Known::Unknown if is_editors(&path) => SETTLE_EDITORS_MS,
                     Known::Unknown => SETTLE_NEW_MS,
                     Known::Directory | Known::Other => self.heat_delay(&path, now),
                 };
@@ -113,7 +117,11 @@ impl Agenda {
             }
             Hint::Removed(path) => self.vanished(now, &path),
             Hint::Changed(path) => {
-                let delay = SETTLE_CHANGED_MS + self.heat_delay(&path, now);
+                let quiet = match known(&path) {
+                    Known::Unknown if is_editors(&path) => SETTLE_EDITORS_MS,
+                    _ => SETTLE_CHANGED_MS,
+                };
+                let delay = quiet + self.heat_delay(&path, now);
                 self.put(now, name_scope(&path), now + delay);
                 self.is_written_anew(&path);
             }
@@ -350,6 +358,17 @@ fn cooled(heat: u32, at: u64, now: u64) -> u32 {
     heat.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
 
+/// Whether the name is one that an editor gives to what it keeps beside a file: the swap file of vim, the
+/// lock of emacs, backups and temporary files.
+fn is_editors(path: &TreePath) -> bool {
+    let Some(name) = path.names().last().map(Name::as_bytes) else { return false };
+    let is_swap = name.starts_with(b".")
+        && matches!(name, [.., b'.', b's', b'w', last] if (b'a'..=b'p').contains(last));
+    is_swap
+        || name.starts_with(b".#")
+        || [&b"~"[..], b".bak", b".tmp"].iter().any(|ending| name.ends_with(ending))
+}
+
 /// The path after a directory at or above it was moved; none if none was.
 fn moved_path(path: &TreePath, from: &TreePath, to: &TreePath) -> Option<TreePath> {
     let below = path.names().get(from.names().len()..)?;
@@ -393,10 +412,24 @@ mod tests {
     #[test]
     fn new_name_waits_in_case_it_is_somebodys_temporary_file() {
         let mut agenda = Agenda::default();
-        agenda.note(0, Hint::Changed(path("f.tmp")), known);
-        agenda.note(1, Hint::Written(path("f.tmp")), known);
+        agenda.note(0, Hint::Changed(path("f5Xa2")), known);
+        agenda.note(1, Hint::Written(path("f5Xa2")), known);
         assert!(agenda.take_due(SETTLE_NEW_MS - 1).scopes.is_empty());
         assert_eq!(agenda.take_due(SETTLE_NEW_MS + 1).scopes.len(), 1);
+    }
+
+    #[test]
+    fn what_an_editor_keeps_beside_a_file_waits_longer() {
+        for name in [".f.swp", ".f.swo", ".#f", "f~", "f.bak", "f.tmp"] {
+            let mut agenda = Agenda::default();
+            agenda.note(0, Hint::Changed(path(name)), known);
+            agenda.note(1, Hint::Written(path(name)), known);
+            assert!(agenda.take_due(SETTLE_EDITORS_MS - 1).scopes.is_empty(), "{name}");
+            assert_eq!(agenda.take_due(SETTLE_EDITORS_MS + 1).scopes.len(), 1, "{name}");
+        }
+        let mut agenda = Agenda::default();
+        agenda.note(0, Hint::Written(path("f.swf")), known);
+        assert_eq!(agenda.take_due(SETTLE_NEW_MS).scopes.len(), 1);
     }
 
     fn rename(agenda: &mut Agenda, now: u64, from: &str, to: &str) {
@@ -429,7 +462,8 @@ mod tests {
         rename(&mut agenda, 0, "f", "f~");
         agenda.note(2, Hint::Changed(path("f")), known);
         agenda.note(3, Hint::Written(path("f")), known);
-        assert_eq!(agenda.take_due(SETTLE_BACKUP_MS).scopes.len(), 2);
+        assert_eq!(agenda.take_due(SETTLE_BACKUP_MS).scopes, [name_scope(&path("f"))]);
+        assert_eq!(agenda.take_due(SETTLE_EDITORS_MS).scopes, [name_scope(&path("f~"))]);
     }
 
     #[test]

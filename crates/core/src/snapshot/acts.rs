@@ -58,8 +58,9 @@ struct Writer<'a, T> {
 impl Survey {
     /// Tells what the user did, once [`Survey::next_look`] asks for nothing more.
     pub fn finish<T: TreeView>(mut self, base: &Base, tree: &T, rules: SnapshotRules) -> Snapshot {
-        let matching = matching(base, &self, rules.vanished);
+        let mut matching = matching(base, &self, rules.vanished);
         let adoptions = adoptions(base, tree, &self, &matching);
+        matching.missed.retain(|&id| !adoptions.spare(id));
         let mut writer = Writer {
             base,
             tree,

@@ -44,7 +44,8 @@ struct Adopter<'a, T> {
     tree: &'a T,
     survey: &'a Survey,
     matching: &'a Matching,
-    removed: BTreeSet<BaseId>,
+    /// Entries that are nowhere to be seen, whether that counts already or not.
+    absent: BTreeSet<BaseId>,
     views: BTreeMap<usize, EntryView>,
     /// Directories of the base that are another node by now.
     renewed: BTreeMap<BaseId, usize>,
@@ -56,9 +57,9 @@ pub(super) fn adoptions<T: TreeView>(
     survey: &Survey,
     matching: &Matching,
 ) -> Adoptions {
-    let removed = matching.removed.iter().copied().collect();
+    let absent = matching.removed.iter().chain(&matching.missed).copied().collect();
     let (views, renewed) = (BTreeMap::new(), BTreeMap::new());
-    let mut adopter = Adopter { base, tree, survey, matching, removed, views, renewed };
+    let mut adopter = Adopter { base, tree, survey, matching, absent, views, renewed };
     for &at in &matching.order {
         adopter.consider(at);
     }
@@ -158,7 +159,7 @@ impl<T: TreeView> Adopter<'_, T> {
 
     fn is_free(&self, id: BaseId, freed: &BTreeSet<BaseId>) -> bool {
         let is_parked = self.base.entry(id).is_some_and(|entry| entry.parent == BaseId::PARKING);
-        self.removed.contains(&id) || freed.contains(&id) || (is_parked && !self.is_matched(id))
+        self.absent.contains(&id) || freed.contains(&id) || (is_parked && !self.is_matched(id))
     }
 
     fn is_matched(&self, id: BaseId) -> bool {
