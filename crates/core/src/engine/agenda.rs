@@ -73,6 +73,8 @@ pub(super) struct Due {
     pub(super) scopes: Vec<Scope>,
     /// Names that have been gone for long enough, as far as was told.
     pub(super) vanished: Vec<TreePath>,
+    /// Whether any name is or was gone.
+    pub(super) any_gone: bool,
 }
 
 /// What is to be looked at, by when it is due.
@@ -216,6 +218,7 @@ impl Agenda {
                 let path = directory.join(name);
                 self.backups.remove(&path);
                 let since = pending.and_then(|pending| pending.vanished_ms);
+                due.any_gone |= since.is_some();
                 if since.is_some_and(|since| since + SETTLE_GONE_MS <= now) {
                     due.vanished.push(path);
                 }

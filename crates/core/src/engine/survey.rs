@@ -17,14 +17,16 @@ const EVENT_PATHS_MAX: usize = 64;
 
 impl Engine {
     pub(super) fn start_survey(&mut self, now: u64) {
-        let Due { mut scopes, vanished } = self.agenda.take_due(now);
+        let Due { mut scopes, vanished, any_gone } = self.agenda.take_due(now);
         self.surveys_started += 1;
         self.surveyed.clone_from(&scopes);
         let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
         self.vanished = missed.map(|(&id, _)| id).collect();
         self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
-        if !self.vanished.is_empty() {
-            // Nothing counts as removed while one of these may be what it is called now.
+        let lists = scopes.iter().any(|scope| !matches!(scope, Scope::Name(..)));
+        if any_gone || lists || !self.vanished.is_empty() {
+            // What one of these is called now must not pass for removed, and one that is new must settle,
+            // though all that is beside it is looked at.
             let new = self.agenda.names().filter(|path| self.base.find(path).is_none());
             let new = new.take(PEEKS_MAX).filter_map(|path| {
                 let (directory, name) = path.split_last()?;

@@ -93,6 +93,7 @@ pub(super) fn matching(
             _ => Verdict::Unclear,
         })
         .collect();
+    let displaced = matcher.hold_displaced_directories(&verdicts, vanished);
     let again = matcher.hold_what_is_unclear(&mut verdicts);
     // What was renamed over something known is known to have gone.
     let inherited: BTreeSet<BaseId> = verdicts
@@ -109,7 +110,7 @@ pub(super) fn matching(
     };
     let (counting, others) = survey.gone.iter().copied().partition(counts);
     let removed = matcher.removed(&verdicts, counting);
-    let missed = matcher.missed(others, &removed);
+    let missed = matcher.missed(others, displaced, &removed);
     Matching { verdicts, order, removed, missed, again }
 }
 
@@ -282,6 +283,31 @@ impl Matcher<'_> {
         self.origins(at).into_iter().filter(ends).collect()
     }
 
+    /// A directory is renamed over by none but when it is empty: where something else is in its place, it
+    /// may have been renamed a moment before. It stays in the base until its absence counts.
+    fn hold_displaced_directories(
+        &mut self,
+        verdicts: &[Verdict],
+        vanished: Option<&BTreeSet<BaseId>>,
+    ) -> Vec<BaseId> {
+        let Some(vanished) = vanished else { return Vec::new() };
+        let displaced: Vec<BaseId> = (0..verdicts.len())
+            .filter(|&at| match &verdicts[at] {
+                Verdict::Unclear | Verdict::Same(_) => false,
+                Verdict::Continues(..) => self.sighting(at).fingerprint.kind == Kind::Directory,
+                Verdict::Moved(_) | Verdict::New => true,
+            })
+            .filter_map(|at| self.occupants[at])
+            .filter(|&id| is_directory(self.base, id) && !vanished.contains(&id))
+            .filter(|&id| !self.same.contains_key(&id) && !self.moved.contains_key(&id))
+            .collect();
+        for &id in &displaced {
+            self.continued.remove(&id);
+            self.hold(id);
+        }
+        displaced
+    }
+
     /// What an unclear sighting may turn out to be stays in the base, and so do the directories above.
     /// What was found in the place of one that stays, or in a directory that is unclear, is unclear too;
     /// such sightings are returned.
@@ -289,7 +315,7 @@ impl Matcher<'_> {
         let mut again = Vec::new();
         let mut unclear: Vec<usize> =
             (0..verdicts.len()).filter(|&at| verdicts[at] == Verdict::Unclear).collect();
-        while !unclear.is_empty() {
+        loop {
             for at in std::mem::take(&mut unclear) {
                 self.hold_involved(at);
             }
@@ -299,20 +325,26 @@ impl Matcher<'_> {
                     self.continued.retain(|_, &mut by| by != at);
                     verdicts[at] = Verdict::Unclear;
                     unclear.push(at);
-                    again.push(at);
                 }
             }
+            if unclear.is_empty() {
+                return again;
+            }
+            again.extend(&unclear);
         }
-        again
     }
 
     fn hold_involved(&mut self, at: usize) {
         let candidates = candidates(self.base, &self.sighting(at).fingerprint);
-        for mut id in self.occupants[at].into_iter().chain(candidates) {
-            while id != BaseId::ROOT && self.held.insert(id) {
-                let Some(entry) = self.base.entry(id) else { break };
-                id = entry.parent;
-            }
+        for id in self.occupants[at].into_iter().chain(candidates) {
+            self.hold(id);
+        }
+    }
+
+    fn hold(&mut self, mut id: BaseId) {
+        while id != BaseId::ROOT && self.held.insert(id) {
+            let Some(entry) = self.base.entry(id) else { break };
+            id = entry.parent;
         }
     }
 
@@ -328,7 +360,7 @@ impl Matcher<'_> {
                 Verdict::Same(own) | Verdict::Moved(own) | Verdict::Continues(own, _) => *own == id,
                 Verdict::New | Verdict::Unclear => false,
             };
-            stays && !is_it
+            stays && !(is_it && self.lives(id))
         });
         directory_waits || place_is_taken
     }
@@ -339,8 +371,14 @@ impl Matcher<'_> {
             || self.continued.contains_key(&id)
     }
 
-    fn missed(&self, mut gone: Vec<BaseId>, removed: &[BaseId]) -> Vec<BaseId> {
+    fn missed(
+        &self,
+        mut gone: Vec<BaseId>,
+        displaced: Vec<BaseId>,
+        removed: &[BaseId],
+    ) -> Vec<BaseId> {
         let removed: BTreeSet<_> = removed.iter().collect();
+        gone.extend(displaced);
         gone.retain(|id| !removed.contains(id) && !self.lives(*id));
         gone
     }

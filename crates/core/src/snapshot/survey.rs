@@ -630,8 +630,7 @@ impl Survey {
                 return;
             }
         };
-        let is_peeked =
-            self.peeked.contains(&(directory, name.clone())) && !self.listed.contains(&directory);
+        let is_peeked = self.peeked.contains(&(directory, name.clone()));
         if is_peeked && candidates(base, &fingerprint).is_empty() {
             return;
         }
