@@ -185,7 +185,10 @@ impl Engine {
         let Some(&node) = retry.first() else {
             for &node in &plan.effects[index].nodes {
                 self.differed.remove(&node);
-                self.unblocked(node);
+                if self.unblocked(node) {
+                    // The effect may have been for what is in it, and something else is still to be done.
+                    self.touched.insert(node);
+                }
             }
             if let (true, Location::Tree(path), false) = (done, effect.target(), is_minor(effect)) {
                 let path = path.clone();
@@ -199,6 +202,10 @@ impl Engine {
             {
                 // It is not where it was thought to be: asked for anew when tried again.
                 self.transfer.consumed(&content.hash);
+            }
+            // One problem for one entry, whichever of its nodes it was noted for before.
+            for other in retry.into_iter().skip(1) {
+                self.unblocked(other);
             }
             self.blocked(now, node, problem);
             return;
@@ -220,9 +227,12 @@ impl Engine {
         }
     }
 
-    fn unblocked(&mut self, node: NodeId) {
+    /// Whether there was a problem.
+    fn unblocked(&mut self, node: NodeId) -> bool {
         let solved = self.problems.solved(&Blocked::Node(node));
+        let was_blocked = solved.is_some();
         self.queued.extend(solved.map(Output::Event));
+        was_blocked
     }
 
     fn blocked(&mut self, now: u64, node: NodeId, problem: Problem) {
