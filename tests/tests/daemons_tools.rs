@@ -4,8 +4,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Events, git, have, long, real_tree, shell, small_files};
+use pleach_tests::daemons::{
+    Cluster, Events, git, have, long, real_tree, shell, small_files, wait_until,
+};
+
+/// For one small change, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn bulk_files() -> usize {
     if long() { 20_000 } else { 2_000 }
@@ -106,6 +112,35 @@ fn move_of_a_large_directory_is_one_rename_and_a_few_bytes() {
     assert!(sent < 64 << 10, "{sent} bytes on the wire");
     let applied = events.heard_of("applied");
     assert!(applied.len() <= 8, "{} effects for one move: {applied:#?}", applied.len());
+}
+
+#[test]
+fn what_is_done_in_a_moved_directory_arrives_wherever_it_is_done() {
+    let cluster = Cluster::of(2);
+    let [a, b] = &cluster.masters[..] else { unreachable!("two were started") };
+    shell(a.directory(), "mkdir -p d/sub; echo 1 > d/f; echo 1 > d/sub/f");
+    cluster.settle_to(0, "two directories");
+    let moves = ["mv d e", "mkdir x; mv e x/e", "mv x/e/sub sub; mv x y"];
+    let places = [["e", "e/sub"], ["x/e", "x/e/sub"], ["y/e", "sub"]];
+    for (moved, places) in moves.iter().zip(places) {
+        shell(a.directory(), moved);
+        cluster.settle_to(0, moved);
+        for (number, master) in [a, b].into_iter().enumerate() {
+            for place in places {
+                let script = format!("echo '{moved}' >> f; echo new > n{number}; chmod 600 f");
+                shell(&master.path(place), &script);
+                // Not told by anything but the watcher: nobody looks at everything meanwhile.
+                let (own, other) = (master.path(place), [b, a][number].path(place));
+                wait_until(&format!("{moved}, then a change in {place}"), PATIENCE, || {
+                    let differs = ["f".to_owned(), format!("n{number}")].into_iter().find(|name| {
+                        fs::read(own.join(name)).ok() != fs::read(other.join(name)).ok()
+                    });
+                    differs.map_or(Ok(()), |name| Err(format!("{name} is not there")))
+                });
+            }
+        }
+    }
+    cluster.settle_to(0, "all that was done");
 }
 
 fn sent_by_a(cluster: &Cluster) -> u64 {

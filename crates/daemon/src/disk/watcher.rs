@@ -7,13 +7,15 @@
 //! `notify` knows its watches by path and drops those of a path that was removed or renamed away, even if
 //! something else has been watched there meanwhile. So whenever it may have dropped one, this module
 //! forgets it as well, and watches anew what stands at the path, with a hint to list it
-//! ([`Watcher::heal`]). An inode is watched under one path only: inotify has one watch for it.
+//! ([`Watcher::heal`]). A directory that a user renamed is followed to where it turns up, with all that
+//! was watched below. An inode is watched under one path only: inotify has one watch for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind, RenameMode};
 use notify::{Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -28,6 +30,9 @@ use super::walk::open_place;
 
 /// `PATH_MAX` without the NUL: inotify takes paths, and no longer ones.
 const PATH_BYTES_MAX: usize = 4095;
+/// How long directories that are not where they were watched are waited for elsewhere, and how many.
+const LOST_FOR: Duration = Duration::from_secs(60);
+const LOST_MAX: usize = 65_536;
 
 /// What came of watching a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,7 @@ pub struct Watcher {
     root: Root,
     hints: Hints,
     watches: Arc<Mutex<Watches>>,
+    lost: Lost,
     unwatched: BTreeSet<TreePath>,
 }
 
@@ -59,8 +65,10 @@ type Inode = (u64, u64);
 struct Watches {
     by_path: BTreeMap<TreePath, Inode>,
     by_inode: BTreeMap<Inode, TreePath>,
-    /// Paths whose watch `notify` may have dropped.
-    doubtful: BTreeSet<TreePath>,
+    /// Paths whose watch `notify` may have dropped, and what was watched there.
+    doubtful: BTreeMap<TreePath, Inode>,
+    /// Paths that something was renamed to.
+    arrived: BTreeSet<TreePath>,
 }
 
 impl Watches {
@@ -69,10 +77,10 @@ impl Watches {
         self.by_path.insert(path, inode);
     }
 
-    fn remove(&mut self, path: &TreePath) {
-        if let Some(inode) = self.by_path.remove(path) {
-            self.by_inode.remove(&inode);
-        }
+    fn remove(&mut self, path: &TreePath) -> Option<Inode> {
+        let inode = self.by_path.remove(path)?;
+        self.by_inode.remove(&inode);
+        Some(inode)
     }
 
     /// The watched directories at and below `path`, outermost first.
@@ -84,9 +92,48 @@ impl Watches {
     /// Whatever is watched at and below `path` may not be any more.
     fn doubt(&mut self, path: &TreePath) {
         for below in self.subtree(path) {
-            self.remove(&below);
-            self.doubtful.insert(below);
+            if let Some(inode) = self.remove(&below) {
+                self.doubtful.insert(below, inode);
+            }
         }
+    }
+}
+
+/// Directories that are not where they were watched, by that path: removed, or renamed a moment ago.
+#[derive(Debug, Default)]
+struct Lost {
+    by_path: BTreeMap<TreePath, Inode>,
+    by_inode: BTreeMap<Inode, TreePath>,
+    /// When the last one was lost.
+    last: Option<Instant>,
+}
+
+impl Lost {
+    fn insert(&mut self, path: TreePath, inode: Inode) {
+        if self.by_path.len() >= LOST_MAX {
+            *self = Self::default();
+        }
+        self.by_inode.insert(inode, path.clone());
+        self.by_path.insert(path, inode);
+        self.last = Some(Instant::now());
+    }
+
+    fn forget_old(&mut self) {
+        if self.last.is_some_and(|last| last.elapsed() > LOST_FOR) {
+            *self = Self::default();
+        }
+    }
+
+    /// Takes what was at and below `path`.
+    fn take(&mut self, path: &TreePath) -> Vec<TreePath> {
+        let from = self.by_path.range(path.clone()..).map(|(path, _)| path);
+        let taken: Vec<_> = from.take_while(|below| below.starts_with(path)).cloned().collect();
+        for path in &taken {
+            if let Some(inode) = self.by_path.remove(path) {
+                self.by_inode.remove(&inode);
+            }
+        }
+        taken
     }
 }
 
@@ -103,8 +150,9 @@ impl Watcher {
         let config = Config::default().with_follow_symlinks(false);
         let inotify = RecommendedWatcher::new(move |event| listener.hear(event), config)
             .map_err(|error| watch_problem(&error, &TreePath::root()))?;
-        let unwatched = BTreeSet::new();
-        Ok((Self { inotify, root: root.clone(), hints: hints.clone(), watches, unwatched }, hints))
+        let (lost, unwatched) = (Lost::default(), BTreeSet::new());
+        let (root, own_hints) = (root.clone(), hints.clone());
+        Ok((Self { inotify, root, hints: own_hints, watches, lost, unwatched }, hints))
     }
 
     /// Watches a directory, not what is below. To be called before listing it; cheap if it is watched.
@@ -114,10 +162,8 @@ impl Watcher {
     }
 
     fn watch_now(&mut self, directory: &TreePath) -> Watching {
-        let inode = match open_place(self.root.tree(), directory.names())
-            .and_then(|handle| stat_handle(&handle))
-        {
-            Ok(fingerprint) => (fingerprint.device, fingerprint.inode),
+        let inode = match self.inode(directory) {
+            Ok(inode) => inode,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Watching::Gone,
             Err(errno) => return self.leave(directory, problem(errno, directory)),
         };
@@ -169,36 +215,60 @@ impl Watcher {
     /// hinted at as a directory to list.
     pub fn moved(&mut self, from: &TreePath, to: &TreePath) {
         // The event of the move may have been faster: then they are in doubt by now.
-        let subtree = {
-            let mut watches = self.watches();
-            watches.doubt(from);
-            watches
-                .doubtful
-                .iter()
-                .filter(|path| path.starts_with(from))
-                .cloned()
-                .collect::<Vec<_>>()
-        };
+        self.watches().doubt(from);
         self.heal();
-        for old in subtree {
+        self.follow(from, to);
+    }
+
+    /// Watches anew what may have lost its watch. To be called after hints were taken.
+    pub fn heal(&mut self) {
+        let (doubtful, arrived) = {
+            let mut watches = self.watches();
+            (std::mem::take(&mut watches.doubtful), std::mem::take(&mut watches.arrived))
+        };
+        for path in doubtful.keys() {
+            // Where notify still has it, it stands for an inode that may be elsewhere by now. Watched
+            // anew since the doubt arose, it is forgotten all the same: it loses its watch here.
+            self.watches().remove(path);
+            let _ = self.inotify.unwatch(&self.absolute(path));
+        }
+        self.lost.forget_old();
+        for (path, inode) in doubtful {
+            self.watch_again(&path);
+            if self.watches().by_path.get(&path) != Some(&inode) {
+                self.lost.insert(path, inode);
+            }
+        }
+        for to in arrived {
+            self.follow_to(&to);
+        }
+    }
+
+    /// What is at `to` by now may be a directory that was lost.
+    fn follow_to(&mut self, to: &TreePath) {
+        if self.lost.by_inode.is_empty() {
+            return;
+        }
+        let Ok(inode) = self.inode(to) else { return };
+        if let Some(from) = self.lost.by_inode.get(&inode).cloned() {
+            self.follow(&from, to);
+        }
+    }
+
+    /// Watches at and below `to` what was lost at and below `from`.
+    fn follow(&mut self, from: &TreePath, to: &TreePath) {
+        for old in self.lost.take(from) {
             let mut names = to.names().to_vec();
             names.extend_from_slice(&old.names()[from.names().len()..]);
             self.watch_again(&TreePath::new(names));
         }
     }
 
-    /// Watches anew what may have lost its watch. To be called after hints were taken.
-    pub fn heal(&mut self) {
-        let doubtful = std::mem::take(&mut self.watches().doubtful);
-        for path in &doubtful {
-            // Where notify still has it, it stands for an inode that may be elsewhere by now. Watched
-            // anew since the doubt arose, it is forgotten all the same: it loses its watch here.
-            self.watches().remove(path);
-            let _ = self.inotify.unwatch(&self.absolute(path));
-        }
-        for path in doubtful {
-            self.watch_again(&path);
-        }
+    /// What directory stands at a path.
+    fn inode(&self, directory: &TreePath) -> Result<Inode, Errno> {
+        let handle = open_place(self.root.tree(), directory.names())?;
+        let fingerprint = stat_handle(&handle)?;
+        Ok((fingerprint.device, fingerprint.inode))
     }
 
     /// The directories that could not be watched.
@@ -277,9 +347,17 @@ impl Listener {
             return;
         }
         let Some(meaning) = meaning(event.kind) else { return };
+        let arrives = event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
         for path in &event.paths {
+            if arrives && let Some(path) = self.below(path) {
+                self.watches().arrived.insert(path);
+            }
             self.hear_of(path, &meaning);
         }
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The path in the tree.
@@ -305,7 +383,7 @@ impl Listener {
             Meaning::Complete => self.hints.add(Dirty::Written(path)),
             Meaning::Changing => self.hints.add(Dirty::Name(path)),
             Meaning::Left => {
-                self.watches.lock().unwrap_or_else(PoisonError::into_inner).doubt(&path);
+                self.watches().doubt(&path);
                 self.hints.add(Dirty::Removed(path));
             }
         }
