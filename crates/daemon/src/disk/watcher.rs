@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind, RenameMode};
 use notify::{Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use pleach_core::values::{Problem, ProblemKind};
-use pleach_core::vocabulary::TreePath;
+use pleach_core::vocabulary::{Fingerprint, TreePath};
 use rustix::io::Errno;
 
 use super::hints::{Dirty, Hints};
@@ -241,6 +241,17 @@ impl Watcher {
         }
         for to in arrived {
             self.follow_to(&to);
+        }
+    }
+
+    /// A look found a directory: one that was watched at another path is followed. No event tells of a
+    /// rename into a directory that was not watched yet.
+    pub fn found(&mut self, path: &TreePath, fingerprint: &Fingerprint) {
+        let inode = (fingerprint.device, fingerprint.inode);
+        let watched = self.watches().by_inode.get(&inode).cloned();
+        match watched.or_else(|| self.lost.by_inode.get(&inode).cloned()) {
+            Some(from) if from != *path => self.moved(&from, path),
+            _ => {}
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use pleach_core::engine::{Hint, Input};
-use pleach_core::values::{Effect, Location, Look, Looked, Outcome, Problem, ProblemKind};
+use pleach_core::values::{
+    DirectoryState, Effect, FoundBody, Location, Look, Looked, Outcome, Problem, ProblemKind,
+};
 use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
 use super::driver::{Chore, Job};
@@ -136,7 +138,16 @@ impl Hand {
         for list in look.lists.iter().filter(|list| list.only.is_none()) {
             self.watch(&list.path);
         }
-        self.disk.look(look)
+        let looked = self.disk.look(look);
+        for listed in &looked.lists {
+            let DirectoryState::Readable { found, .. } = &listed.state else { continue };
+            for entry in found {
+                if let FoundBody::Directory { fingerprint, .. } = &entry.body {
+                    self.watcher.found(&listed.path.join(&entry.name), fingerprint);
+                }
+            }
+        }
+        looked
     }
 
     fn apply(&mut self, effects: &[Effect]) -> Vec<Outcome> {
