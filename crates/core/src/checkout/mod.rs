@@ -15,6 +15,7 @@
 
 mod order;
 mod pairing;
+mod picture;
 mod plan;
 
 pub use order::plan;

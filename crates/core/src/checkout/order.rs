@@ -1,7 +1,6 @@
 //! The order of effects, found by doing them one after the other on a picture of the disk.
 //!
-//! Invariant: after each effect the picture shows the disk as it will be then, so that each path named
-//! in an effect is the one at its turn. Directories come to their final places from the root
+//! Each path named in an effect is the one at its turn. Directories come to their final places from the root
 //! downwards: none is ever moved below itself.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::pairing::{Considered, Pairing, Want};
+use super::picture::{Occupant, Picture};
 use super::plan::{Availability, Limits, Plan, PlannedEffect, Put, Spot, Then, Wanted};
 use crate::values::{
     Base, BaseEntry, BaseId, Body, Effect, EntryView, Expected, FileContent, Location, ParkingId,
@@ -20,96 +20,6 @@ use crate::vocabulary::{
 
 /// Asks where a content can be had.
 type Have<'a> = &'a dyn Fn(&ContentHash) -> Availability;
-
-/// What is at a place of the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Occupant {
-    Entry(BaseId),
-    /// Put or made by the plan.
-    New,
-}
-
-/// The disk as it will be after the effects planned so far.
-struct Picture<'a> {
-    base: &'a Base,
-    moved: BTreeMap<BaseId, (Spot, Name)>,
-    removed: BTreeSet<BaseId>,
-    made: BTreeMap<NodeId, (Spot, Name)>,
-    /// Places that differ from the base.
-    places: BTreeMap<(Spot, Name), Option<Occupant>>,
-}
-
-impl Picture<'_> {
-    fn occupant(&self, spot: Spot, name: &Name) -> Option<Occupant> {
-        if let Some(&occupant) = self.places.get(&(spot, name.clone())) {
-            return occupant;
-        }
-        match spot {
-            Spot::Base(id) => self.base.child(id, name).map(Occupant::Entry),
-            Spot::Made(_) => None,
-        }
-    }
-
-    fn place(&self, id: BaseId) -> Option<(Spot, Name)> {
-        self.moved.get(&id).cloned().or_else(|| {
-            let entry = self.base.entry(id)?;
-            Some((Spot::Base(entry.parent), entry.name.clone()))
-        })
-    }
-
-    fn location(&self, spot: Spot) -> Option<Location> {
-        let mut names = Vec::new();
-        let mut at = spot;
-        loop {
-            let (parent, name) = match at {
-                Spot::Base(BaseId::ROOT) => {
-                    names.reverse();
-                    return Some(Location::Tree(TreePath::new(names)));
-                }
-                Spot::Base(id) => self.place(id)?,
-                Spot::Made(node) => self.made.get(&node).cloned()?,
-            };
-            if let (Spot::Base(BaseId::PARKING), Spot::Base(id)) = (parent, at) {
-                names.reverse();
-                return Some(Location::Parked(ParkingId(id.0), TreePath::new(names)));
-            }
-            names.push(name);
-            at = parent;
-        }
-    }
-
-    /// What is in a directory of the base.
-    fn children(&self, id: BaseId) -> Vec<Occupant> {
-        let spot = Spot::Base(id);
-        let first = Name::new(*b"\x01").expect("the first of all names");
-        let changed = self.places.range((spot, first)..).take_while(|((at, _), _)| *at == spot);
-        let mut children: Vec<_> = changed.filter_map(|(_, occupant)| *occupant).collect();
-        let unchanged = self
-            .base
-            .children(id)
-            .filter(|(name, _)| !self.places.contains_key(&(spot, (*name).clone())));
-        children.extend(unchanged.map(|(_, child)| Occupant::Entry(child)));
-        children
-    }
-
-    fn is_within(&self, spot: Spot, id: BaseId) -> bool {
-        let mut at = spot;
-        loop {
-            at = match at {
-                Spot::Base(same) if same == id => return true,
-                Spot::Base(BaseId::ROOT | BaseId::PARKING) => return false,
-                Spot::Base(other) => match self.place(other) {
-                    Some((parent, _)) => parent,
-                    None => return false,
-                },
-                Spot::Made(node) => match self.made.get(&node) {
-                    Some((parent, _)) => *parent,
-                    None => return false,
-                },
-            }
-        }
-    }
-}
 
 struct Planner<'a, T> {
     pairing: Pairing<'a, T>,

@@ -26,6 +26,7 @@ mod gossip;
 mod handover;
 mod join;
 mod lane;
+mod listening;
 mod members_only;
 mod peers;
 mod pipe;

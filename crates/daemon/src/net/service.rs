@@ -4,15 +4,13 @@
 //! tasks of its own. It ends on [`Command::Shutdown`] or when nobody takes events any more.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use libp2p::core::ConnectedPoint;
-use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -26,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::EventSender;
+use super::listening;
 use super::members_only::MembersOnly;
 use super::peers::{self, InboundStream, OpenError, OpenStream};
 use super::reach::{self, Reach};
@@ -38,8 +37,6 @@ use super::{
 use crate::identity::{StoreSeed, admitted, master_of};
 use crate::ticket::Invitations;
 
-/// How long listening may take to begin.
-const LISTEN_SECONDS_MAX: Duration = Duration::from_secs(3);
 /// How often a quiet connection is probed, and how long the answer may take.
 const PING_SECONDS: Duration = Duration::from_secs(15);
 /// Two connections of one pair that are this close came of dialling each other at once.
@@ -213,7 +210,8 @@ pub(super) async fn start(
     };
     let swarm_config = libp2p::swarm::Config::with_tokio_executor();
     let mut swarm = Swarm::new(transport, behaviour, me, swarm_config);
-    listen(&mut swarm, &config.listen, shared).await?;
+    let listening = listening::listen(&mut swarm, &config.listen).await?;
+    lock(&shared.listening).extend(listening);
 
     let (gossiped, gossiped_out) = mpsc::channel(GOSSIPED_MAX);
     tokio::spawn(take_gossip(network.clone(), gossiped_out));
@@ -228,83 +226,6 @@ pub(super) async fn start(
     service.set_members(&config.members);
     tokio::spawn(service.run(commands));
     Ok(())
-}
-
-/// Starts to listen, and waits until each address is known: a port of 0 is a number by then.
-async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    addresses: &[Multiaddr],
-    shared: &Shared,
-) -> Result<(), NetError> {
-    let mut waiting: HashMap<ListenerId, &Multiaddr> = HashMap::new();
-    for address in addresses {
-        probe_port(address)?;
-        let id = swarm.listen_on(address.clone()).map_err(|error| listen_error(address, error))?;
-        waiting.insert(id, address);
-    }
-    let deadline = tokio::time::Instant::now() + LISTEN_SECONDS_MAX;
-    while let Some(&address) = waiting.values().next() {
-        match tokio::time::timeout_at(deadline, swarm.select_next_some()).await {
-            Ok(SwarmEvent::NewListenAddr { listener_id, address }) => {
-                waiting.remove(&listener_id);
-                lock(&shared.listening).insert(address);
-            }
-            Ok(SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }) => {
-                let address = waiting.get(&listener_id).copied().unwrap_or(address);
-                return Err(listen_error(address, TransportError::Other(error)));
-            }
-            Ok(_) => {}
-            Err(_) => {
-                let source = io::ErrorKind::TimedOut.into();
-                return Err(NetError::Listen { address: address.clone(), source });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The TCP transport lets several sockets share one port (SO_REUSEPORT, socket(7)), so that the system
-/// would not say that another daemon has it: a plain socket is told.
-fn probe_port(address: &Multiaddr) -> Result<(), NetError> {
-    let mut parts = address.iter();
-    let ip = match parts.next() {
-        Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
-        Some(Protocol::Ip6(ip)) => IpAddr::from(ip),
-        _ => return Ok(()),
-    };
-    let Some(Protocol::Tcp(port @ 1..)) = parts.next() else { return Ok(()) };
-    match std::net::TcpListener::bind((ip, port)) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(NetError::PortInUse { address: address.clone() })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn listen_error(address: &Multiaddr, error: TransportError<io::Error>) -> NetError {
-    let address = address.clone();
-    match error {
-        TransportError::MultiaddrNotSupported(_) => NetError::UnsupportedAddress { address },
-        TransportError::Other(source) if in_use(&source) => NetError::PortInUse { address },
-        TransportError::Other(source) => NetError::Listen { address, source },
-    }
-}
-
-/// Whether `EADDRINUSE` is at the bottom: each layer of transports wraps it once more.
-fn in_use(error: &io::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
-            return true;
-        }
-        // An io::Error made of another error has that one as its inner, not as its source.
-        cause = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
-            None => error.source(),
-        };
-    }
-    error.to_string().contains("Address already in use")
 }
 
 /// A gossiped message that waits to be decoded and verified.
