@@ -161,9 +161,15 @@ impl World {
         tree.iter().filter(|(_, entry)| gone(&entry.body)).map(|(path, _)| path.clone()).collect()
     }
 
+    /// Whether the tree has a content that nobody holds any more.
+    pub(super) fn waits_for_ever(&self) -> bool {
+        let trees = self.masters.iter().filter_map(|master| master.running.as_ref());
+        let mut trees = trees.map(|running| listing_of(running.engine.replica().tree()));
+        trees.any(|tree| !self.unobtainable(&tree).is_empty())
+    }
+
     fn leftovers(&self, running: &[&Running]) -> Option<(Property, String)> {
-        let tree = listing_of(running[0].engine.replica().tree());
-        let waits_for_ever = !self.unobtainable(&tree).is_empty();
+        let waits_for_ever = self.waits_for_ever();
         for (master, running) in self.masters.iter().zip(running) {
             let index = master.index;
             if !master.disk.parked().is_empty() {

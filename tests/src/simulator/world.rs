@@ -162,6 +162,7 @@ impl World {
         for item in items {
             self.after(item.at_us, Happening::Item(Box::new(item)));
         }
+        let waits = self.waits_for_ever();
         self.moved_us = self.now_us;
         let mut steps = 0;
         while pending > 0 || self.programs.iter().any(|program| !program.is_over()) {
@@ -176,7 +177,8 @@ impl World {
         }
         let plain = self.masters[master].disk.listing();
         self.settle_and_check();
-        if !self.resolved {
+        // What nobody can fetch any more, the user did not see: it keeps the directories above it (R5).
+        if !self.resolved && !waits {
             self.check_plain(master, &plain);
         }
     }

@@ -28,10 +28,15 @@ impl Engine {
         let tried: BTreeSet<NodeId> =
             plan.effects.iter().flat_map(|planned| planned.nodes.iter().copied()).collect();
         for &node in touched.difference(&plan.deferred) {
-            self.transfer.unwant(node);
-            // With nothing left to do, nothing is in the way; of what is tried now, its outcome tells.
-            if !tried.contains(&node) {
-                self.unblocked(node);
+            // Another node of the entry may have stood for it before.
+            let entry = self.replica.tree().entry(node);
+            let nodes = entry.iter().flat_map(|entry| &entry.nodes).map(|seen| seen.node);
+            for node in nodes.chain([node]) {
+                self.transfer.unwant(node);
+                // With nothing left to do, nothing is in the way; of what is tried now, its outcome tells.
+                if !tried.contains(&node) {
+                    self.unblocked(node);
+                }
             }
         }
         for want in &plan.wanted {

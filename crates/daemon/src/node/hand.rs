@@ -154,12 +154,16 @@ impl Hand {
         self.writing.store(true, Ordering::Relaxed);
         let outcomes = self.disk.apply(effects);
         self.writing.store(false, Ordering::Relaxed);
+        let mut unwatched_for_a_while = Vec::new();
         for (effect, outcome) in effects.iter().zip(&outcomes) {
             if !matches!(outcome, Outcome::Done { .. }) {
                 continue;
             }
             match effect {
-                Effect::MakeDirectory { at: Location::Tree(path), .. } => self.watch(path),
+                Effect::MakeDirectory { at: Location::Tree(path), .. } => {
+                    self.watch(path);
+                    unwatched_for_a_while.push(Hint::Directory(path.clone()));
+                }
                 Effect::Move { from: Location::Tree(from), to: Location::Tree(to), expected }
                     if expected.kind == Kind::Directory =>
                 {
@@ -169,13 +173,17 @@ impl Hand {
                     if expected.kind == Kind::Directory =>
                 {
                     // What was parked lost its watches on the way.
-                    self.tell(Input::Hints(vec![Hint::Subtree(to.clone())]));
+                    unwatched_for_a_while.push(Hint::Subtree(to.clone()));
                 }
                 Effect::RemoveDirectory { at: Location::Tree(path), .. } => {
                     self.watcher.unwatch(path);
                 }
                 _ => {}
             }
+        }
+        // What a user did there meanwhile, nobody told.
+        if !unwatched_for_a_while.is_empty() {
+            self.tell(Input::Hints(unwatched_for_a_while));
         }
         outcomes
     }
