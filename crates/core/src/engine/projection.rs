@@ -167,6 +167,9 @@ impl Engine {
             self.disturbed.insert(id);
             self.records.push(Record::Intent { id: id.0, row: Some(Vec::new()) });
         }
+        for path in after.iter().filter_map(|&id| self.base.path(id)) {
+            self.agenda.again(now, name_scope(&path), 0);
+        }
         self.touched.append(&mut self.stalled);
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::agenda::{Due, SETTLE_GONE_MS, name_scope};
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
-use crate::values::{Act, BaseId, Event, Looked, Performed};
+use crate::values::{Act, BaseId, Event, Looked, Performed, Record};
 use crate::vocabulary::TreePath;
 
 /// How long it is remembered that an entry was not found.
@@ -65,6 +65,7 @@ impl Engine {
     fn finish_survey(&mut self, now: u64, survey: Survey) {
         self.surveys_finished += 1;
         self.caught_up |= self.surveyed.contains(&Scope::Subtree(TreePath::root()));
+        self.forget_undisturbed(&survey);
         // Whether special bits count will be a setting of the store.
         let rules = SnapshotRules {
             special_bits: SpecialBits::Drop,
@@ -101,6 +102,18 @@ impl Engine {
         self.note_published(now, &snapshot, &performed, &mut paths);
         self.event(Event::LocalChange { paths, acts });
         self.publish(local, std::mem::take(&mut snapshot.contents));
+    }
+
+    /// Of an effect that was not done after all, nothing is left in its directory that was not there before.
+    fn forget_undisturbed(&mut self, survey: &Survey) {
+        let Self { disturbed, base, records, .. } = self;
+        disturbed.retain(|&id| {
+            let undisturbed = survey.saw_unchanged(base, id);
+            if undisturbed {
+                records.push(Record::Intent { id: id.0, row: None });
+            }
+            !undisturbed
+        });
     }
 
     /// What was not found, and of which nobody said that it went, may have been renamed a moment ago: it is

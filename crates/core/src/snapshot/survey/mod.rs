@@ -274,6 +274,20 @@ impl Survey {
         }
     }
 
+    /// Whether a look found the entry as the base has it.
+    pub(crate) fn saw_unchanged(&self, base: &Base, id: BaseId) -> bool {
+        let Some(entry) = base.entry(id).filter(|_| id != BaseId::ROOT) else { return false };
+        let parent = Dir::Known(entry.parent);
+        let looked = self.listed.contains(&parent)
+            || self.named.get(&parent).is_some_and(|names| names.contains(&entry.name));
+        let place = (parent, entry.name.clone());
+        looked
+            && !self.gone.contains(&id)
+            && !self.left_alone.contains(&id)
+            && !self.places.contains_key(&place)
+            && !self.left_places.contains(&place)
+    }
+
     /// What is known of where the base has the entry.
     pub(super) fn whereabouts(&self, base: &Base, id: BaseId) -> Whereabouts {
         if self.is_vacated_by_itself(base, id) {
