@@ -94,6 +94,12 @@ impl Oracle {
         self.renamed.entry(to.clone()).or_default().append(&mut names);
     }
 
+    /// Whether a user renamed something to the path at any time.
+    #[must_use]
+    pub fn was_renamed_to(&self, path: &TreePath) -> bool {
+        self.renamed.contains_key(path)
+    }
+
     /// A user put something else where a path had been renamed to: to whoever looks only now, it was
     /// removed where it was before.
     pub fn path_replaced(&mut self, path: &TreePath) {

@@ -201,8 +201,8 @@ impl World {
         }
         if over.is_some() {
             self.oracle.path_replaced(to);
-            // Without a daemon nobody knows the file again that was made at `from` a moment ago.
-            if self.masters[master].running.is_none() {
+            // Nobody knows the file again that was put at `from` a moment ago, or while no daemon ran.
+            if self.masters[master].running.is_none() || self.oracle.was_renamed_to(from) {
                 self.oracle.path_closed(from);
             }
         }

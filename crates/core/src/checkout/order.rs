@@ -361,6 +361,13 @@ impl<T: TreeView> Planner<'_, T> {
     }
 
     fn want_content(&mut self, view: &EntryView, content: &FileContent, disk: Option<BaseId>) {
+        // What is to become the wanted one is no more in the tree: should that be called otherwise before
+        // its content comes, it is still to go.
+        if let Some(entry) = disk.and_then(|id| self.pairing.base.entry(id)) {
+            let dead = nodes_of_entry(entry).into_iter();
+            let tree = self.pairing.tree;
+            self.plan.deferred.extend(dead.filter(|&node| tree.entry(node).is_none()));
+        }
         self.plan.wanted.push(Wanted {
             node: view.standing(),
             hash: content.hash,

@@ -131,18 +131,21 @@ impl<T: TreeView> Pairing<'_, T> {
     }
 
     fn is_succeeded(&self, id: BaseId) -> bool {
-        let Some(entry) = self.base.entry(id) else { return false };
+        self.succeeded_by(id).is_some()
+    }
+
+    /// What the disk's entry is turned into, if the tree has it no more.
+    fn succeeded_by(&self, id: BaseId) -> Option<NodeId> {
+        let entry = self.base.entry(id)?;
         if self.tree_of(id).is_some() {
-            return false;
+            return None;
         }
         let above = match entry.parent {
             BaseId::ROOT => Some(NodeId::ROOT),
             parent => self.wanted_directory(parent),
         };
-        above
-            .and_then(|directory| self.tree.child(directory, &entry.name))
-            .and_then(|node| self.tree.entry(node))
-            .is_some_and(|view| self.disk_of(&view) == Some(id))
+        let view = self.tree.entry(self.tree.child(above?, &entry.name)?)?;
+        (self.disk_of(&view) == Some(id)).then(|| view.standing())
     }
 
     /// The tree's directory that a directory of the disk is, or is turned into.
@@ -265,6 +268,7 @@ impl<T: TreeView> Pairing<'_, T> {
         let Some(entry) = self.base.entry(id) else { return };
         let alive = entry.nodes.iter().filter(|seen| self.tree.entry(seen.node).is_some());
         agenda.needed.extend(alive.map(|seen| seen.node));
+        agenda.needed.extend(self.succeeded_by(id));
         if self.is_doomed(id) {
             considered.doomed.insert(id);
             // One at least, so that each plan removes something; and all that must leave.
