@@ -180,7 +180,8 @@ impl<T: TreeView> Writer<'_, T> {
         {
             self.touches.push((step, touch));
         }
-        let fingerprint = if unread { entry.fingerprint } else { sighting.fingerprint };
+        let later = unread || survey.settling.contains(&Dir::Known(id));
+        let fingerprint = if later { entry.fingerprint } else { sighting.fingerprint };
         let nodes = None;
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
     }
@@ -227,7 +228,8 @@ impl<T: TreeView> Writer<'_, T> {
     ) -> Body {
         let Some(body) = found_body(sighting) else { return entry.body.clone() };
         if body.kind() == Kind::Directory {
-            return match self.rules.disturbed.contains(&id) {
+            let settling = self.survey.settling.contains(&Dir::Known(id));
+            return match settling || self.rules.disturbed.contains(&id) {
                 true => entry.body.clone(),
                 false => body,
             };
@@ -271,7 +273,8 @@ impl<T: TreeView> Writer<'_, T> {
         tree: Option<&EntryView>,
     ) -> Option<Act> {
         let mtime = sighting.fingerprint.modified;
-        if mtime == entry.fingerprint.modified {
+        let settling = self.survey.settling.contains(&Dir::Known(id));
+        if settling || mtime == entry.fingerprint.modified {
             return None;
         }
         if self.rules.disturbed.contains(&id) {

@@ -109,6 +109,8 @@ pub struct Survey {
     pub(super) named: BTreeMap<Dir, BTreeSet<Name>>,
     pub(super) unknown: BTreeSet<Dir>,
     peeked: BTreeSet<(Dir, Name)>,
+    /// Directories with something new in them that was peeked at: what else changed there is told with it.
+    pub(super) settling: BTreeSet<Dir>,
     /// Entries that were in place when that was looked at, and whose object was then found elsewhere.
     looked_at_again: BTreeSet<BaseId>,
     /// New directories, by sighting, that were gone before they could be listed.
@@ -158,6 +160,7 @@ impl Survey {
             named: BTreeMap::new(),
             unknown: BTreeSet::new(),
             peeked: BTreeSet::new(),
+            settling: BTreeSet::new(),
             looked_at_again: BTreeSet::new(),
             lost: BTreeSet::new(),
             subtree: BTreeSet::new(),

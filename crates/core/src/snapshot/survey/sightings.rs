@@ -176,6 +176,7 @@ impl Survey {
         };
         let is_peeked = self.peeked.contains(&(directory, name.clone()));
         if is_peeked && candidates(base, &fingerprint).is_empty() {
+            self.settling.insert(directory);
             return;
         }
         let at = self.sightings.len();
