@@ -113,19 +113,24 @@ fn second_master_joins_gets_everything_and_stops_at_a_signal() {
     assert!(status.out.contains("not running") && !status.out.contains("nothing to do"));
 }
 
-#[test]
-fn conflict_is_listed_shown_and_settled() {
-    let (_dir, top) = scratch();
-    let (a, first, b) = two_masters(&top, &top);
+/// Two running masters that have each written to `site/index.html` while the other did not know.
+fn two_masters_in_conflict(top: &Path) -> (PathBuf, Daemon, PathBuf, Daemon) {
+    let (a, first, b) = two_masters(top, top);
     let second = Daemon::start(&b);
     until("they are connected", || connected(&a) == 1);
     assert_eq!(pleach(&a, &["wait"]).code, 0);
     assert_eq!(second.stop(Signal::TERM), 0);
     fs::write(a.join("site/index.html"), "written on web1\n").unwrap();
     fs::write(b.join("site/index.html"), "written on web2\n").unwrap();
-
     let second = Daemon::start(&b);
     until("the conflict is there", || pleach(&a, &["conflicts", "--check"]).code == 4);
+    (a, first, b, second)
+}
+
+#[test]
+fn conflict_is_listed_shown_and_settled() {
+    let (_dir, top) = scratch();
+    let (a, first, b, second) = two_masters_in_conflict(&top);
     until("it is logged", || first.log().contains(" WARN conflict path=site/index.html"));
     let listed = pleach(&a, &["conflicts"]);
     assert!(listed.out.starts_with("1 open conflict\n"), "{}", listed.out);
@@ -221,15 +226,7 @@ fn lost_root_is_one_problem_and_what_came_meanwhile_is_done_when_it_is_back() {
 #[test]
 fn joiner_knows_of_open_conflicts_before_its_first_start_and_adopts_what_it_holds() {
     let (_dir, top) = scratch();
-    let (a, first, b) = two_masters(&top, &top);
-    let second = Daemon::start(&b);
-    until("they are connected", || connected(&a) == 1);
-    assert_eq!(pleach(&a, &["wait"]).code, 0);
-    assert_eq!(second.stop(Signal::TERM), 0);
-    fs::write(a.join("site/index.html"), "written on web1\n").unwrap();
-    fs::write(b.join("site/index.html"), "written on web2\n").unwrap();
-    let second = Daemon::start(&b);
-    until("the conflict is there", || pleach(&a, &["conflicts", "--check"]).code == 4);
+    let (a, first, b, second) = two_masters_in_conflict(&top);
 
     let c = top.join("c");
     fs::create_dir_all(c.join("site")).unwrap();
