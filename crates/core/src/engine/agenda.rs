@@ -250,6 +250,24 @@ impl Agenda {
         })
     }
 
+    /// The names that wait in what a scope lists; none for one that lists nothing.
+    pub(super) fn names_in(&self, scope: &Scope) -> Vec<TreePath> {
+        let (directory, below) = match scope {
+            Scope::Directory(directory) => (directory, false),
+            Scope::Subtree(directory) => (directory, true),
+            Scope::Name(..) | Scope::Peek(..) => return Vec::new(),
+        };
+        let first = Name::new(*b"\x01").expect("the first of all names");
+        let waiting = self.pending.range(Scope::Name(directory.clone(), first)..);
+        let names = waiting.map_while(|(scope, _)| match scope {
+            Scope::Name(at, name) if at == directory || (below && at.starts_with(directory)) => {
+                Some(at.join(name))
+            }
+            _ => None,
+        });
+        names.collect()
+    }
+
     /// When something is due.
     pub(super) fn timeout(&self) -> Option<u64> {
         self.by_due.first().map(|&(at, _)| at)

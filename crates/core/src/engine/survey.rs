@@ -23,17 +23,18 @@ impl Engine {
         let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
         self.vanished = missed.map(|(&id, _)| id).collect();
         self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
-        let lists = scopes.iter().any(|scope| !matches!(scope, Scope::Name(..)));
-        if any_gone || lists || !self.vanished.is_empty() {
-            // What one of these is called now must not pass for removed, and one that is new must settle,
-            // though all that is beside it is looked at.
-            let new = self.agenda.names().filter(|path| self.base.find(path).is_none());
-            let new = new.take(PEEKS_MAX).filter_map(|path| {
-                let (directory, name) = path.split_last()?;
-                Some(Scope::Peek(directory, name.clone()))
-            });
-            scopes.extend(new);
-        }
+        // What one of these is called now must not pass for removed, and one that is new must settle,
+        // though all that is beside it is looked at.
+        let waiting: Vec<TreePath> = match any_gone || !self.vanished.is_empty() {
+            true => self.agenda.names().collect(),
+            false => scopes.iter().flat_map(|scope| self.agenda.names_in(scope)).collect(),
+        };
+        let new = waiting.into_iter().filter(|path| self.base.find(path).is_none());
+        let new = new.take(PEEKS_MAX).filter_map(|path| {
+            let (directory, name) = path.split_last()?;
+            Some(Scope::Peek(directory, name.clone()))
+        });
+        scopes.extend(new);
         let survey = Box::new(Survey::new(scopes, &self.base));
         self.continue_survey(now, survey);
     }

@@ -174,7 +174,9 @@ impl Survey {
                 return;
             }
         };
-        let is_peeked = self.peeked.contains(&(directory, name.clone()));
+        // A new directory is taken as it is, with all that is in it.
+        let taken_whole = matches!(directory, Dir::New(_)) && self.listed.contains(&directory);
+        let is_peeked = !taken_whole && self.peeked.contains(&(directory, name.clone()));
         if is_peeked && candidates(base, &fingerprint).is_empty() {
             self.settling.insert(directory);
             return;
