@@ -361,7 +361,11 @@ impl Listener {
         let arrives = event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
         for path in &event.paths {
             if arrives && let Some(path) = self.below(path) {
-                self.watches().arrived.insert(path);
+                let mut watches = self.watches();
+                // Beyond, hints overflow as well, and all directories are looked at.
+                if watches.arrived.len() < LOST_MAX {
+                    watches.arrived.insert(path);
+                }
             }
             self.hear_of(path, &meaning);
         }
