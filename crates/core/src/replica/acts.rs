@@ -36,6 +36,8 @@ pub(super) struct Progress {
     settled: BTreeSet<NodeId>,
     /// The places that were written down: whoever deletes the directory later in the batch saw them.
     pinned: BTreeMap<NodeId, Stamp>,
+    /// Those that the act under way wrote down.
+    just_pinned: Vec<(NodeId, Stamp)>,
     /// Directories whose whole chain has been settled.
     settled_directories: BTreeSet<DirectoryIndex>,
     /// What a delete in a directory has to name, by directory.
@@ -49,7 +51,8 @@ pub(super) fn perform(tree: &Tree, draft: &mut Draft<'_>, acts: &Acts, progress:
         && scribe.draft.size_estimate() < CHANGE_BYTES_TARGET
     {
         let index = u32::try_from(scribe.progress.performed.len()).expect("a batch fits in memory");
-        let performed = scribe.act(NewNode(index), act);
+        let mut performed = scribe.act(NewNode(index), act);
+        performed.pinned = scribe.progress.just_pinned.drain(..).collect();
         scribe.progress.performed.push(performed);
     }
 }
@@ -172,6 +175,7 @@ impl Scribe<'_, '_> {
             {
                 let stamp = self.draft.register(united, Register::Place, Value::Place(place));
                 self.progress.pinned.insert(united, stamp);
+                self.progress.just_pinned.push((united, stamp));
             }
         }
     }
@@ -209,7 +213,8 @@ impl Scribe<'_, '_> {
             Some(seen_body) => self.absorb_equals(&entry[1..], &seen_body),
             None => SmallVec::new(),
         };
-        Performed { written: SmallVec::from_elem((edited.node, stamp), 1), absorbed }
+        let written = SmallVec::from_elem((edited.node, stamp), 1);
+        Performed { written, absorbed, ..Performed::default() }
     }
 
     /// All that is open at an entry beside what its observer saw stand there: hidden nodes, their
@@ -263,7 +268,7 @@ impl Scribe<'_, '_> {
                 }
             }
         }
-        Performed { written, absorbed: SmallVec::new() }
+        Performed { written, ..Performed::default() }
     }
 
     fn remove(&mut self, directory: DirectoryIndex, entry: &SeenNodes) -> Performed {
@@ -274,7 +279,7 @@ impl Scribe<'_, '_> {
                 written.push((seen.node, stamp));
             }
         }
-        Performed { written, absorbed: SmallVec::new() }
+        Performed { written, ..Performed::default() }
     }
 
     fn delete(&mut self, seen: &Seen, above: Vec<NodeId>, unseen: Vec<Stamp>) -> Option<Stamp> {
@@ -360,6 +365,6 @@ impl Scribe<'_, '_> {
                 written.push((seen.node, stamp));
             }
         }
-        Performed { written, absorbed: SmallVec::new() }
+        Performed { written, ..Performed::default() }
     }
 }

@@ -92,6 +92,14 @@ impl Snapshot {
         for step in &self.steps {
             self.take(base, performed, &mut inserted, step);
         }
+        for &(node, stamp) in performed.iter().flat_map(|performed| &performed.pinned) {
+            let Some(id) = base.by_node(node) else { continue };
+            base.update(id, |entry| {
+                for seen in entry.nodes.iter_mut().filter(|seen| seen.node == node) {
+                    seen.places.push(stamp);
+                }
+            });
+        }
     }
 
     fn take(

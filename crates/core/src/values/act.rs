@@ -166,6 +166,9 @@ pub struct Performed {
     pub written: SmallVec<[(NodeId, Stamp); 1]>,
     /// Nodes of the entry that the act also deleted: hidden ones of equal content (R6).
     pub absorbed: SmallVec<[NodeId; 1]>,
+    /// Directories whose place the act wrote down as it was, for a repair held it up (R15): its author
+    /// has seen that.
+    pub pinned: SmallVec<[(NodeId, Stamp); 1]>,
 }
 
 impl Act {
