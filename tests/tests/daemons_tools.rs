@@ -124,11 +124,10 @@ fn what_is_done_in_a_moved_directory_arrives_wherever_it_is_done() {
     let places = [["e", "e/sub"], ["x/e", "x/e/sub"], ["y/e", "sub"]];
     for (moved, places) in moves.iter().zip(places) {
         shell(a.directory(), moved);
-        cluster.settle_to(0, moved);
+        cluster.settle(moved);
         for (number, master) in [a, b].into_iter().enumerate() {
             for place in places {
-                let script =
-                    format!("echo '{moved}' >> f; echo '{moved}' > n{number}; chmod 600 f");
+                let script = format!("echo '{moved}' >> f; echo new > n{number}; chmod 600 f");
                 shell(&master.path(place), &script);
                 // Not told by anything but the watcher: nobody looks at everything meanwhile.
                 let (own, other) = (master.path(place), [b, a][number].path(place));
@@ -141,7 +140,7 @@ fn what_is_done_in_a_moved_directory_arrives_wherever_it_is_done() {
             }
         }
     }
-    cluster.settle_to(0, "all that was done");
+    cluster.settle("all that was done");
 }
 
 fn sent_by_a(cluster: &Cluster) -> u64 {

@@ -25,15 +25,16 @@ impl Engine {
         self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
         // What one of these is called now must not pass for removed, and one that is new must settle,
         // though all that is beside it is looked at.
-        let waiting: Vec<TreePath> = match any_gone || !self.vanished.is_empty() {
-            true => self.agenda.names().collect(),
-            false => scopes.iter().flat_map(|scope| self.agenda.names_in(scope)).collect(),
+        let is_new = |path: &TreePath| self.base.find(path).is_none();
+        let new: Vec<TreePath> = match any_gone || !self.vanished.is_empty() {
+            true => self.agenda.names().filter(is_new).take(PEEKS_MAX).collect(),
+            false => {
+                let beside = scopes.iter().flat_map(|scope| self.agenda.names_in(scope));
+                beside.filter(is_new).take(PEEKS_MAX).collect()
+            }
         };
-        let new = waiting.into_iter().filter(|path| self.base.find(path).is_none());
-        let new = new.take(PEEKS_MAX).filter_map(|path| {
-            let (directory, name) = path.split_last()?;
-            Some(Scope::Peek(directory, name.clone()))
-        });
+        let new = new.iter().filter_map(TreePath::split_last);
+        let new: Vec<_> = new.map(|(at, name)| Scope::Peek(at, name.clone())).collect();
         scopes.extend(new);
         let survey = Box::new(Survey::new(scopes, &self.base));
         self.continue_survey(now, survey);

@@ -180,10 +180,15 @@ impl<T: TreeView> Writer<'_, T> {
         {
             self.touches.push((step, touch));
         }
-        let later = unread || survey.settling.contains(&Dir::Known(id));
+        let later = unread || self.is_settling(id);
         let fingerprint = if later { entry.fingerprint } else { sighting.fingerprint };
         let nodes = None;
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
+    }
+
+    /// Whether something new in the directory settles: what else changed there is told with that.
+    fn is_settling(&self, id: BaseId) -> bool {
+        self.survey.settling.contains(&Dir::Known(id))
     }
 
     fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
@@ -228,8 +233,7 @@ impl<T: TreeView> Writer<'_, T> {
     ) -> Body {
         let Some(body) = found_body(sighting) else { return entry.body.clone() };
         if body.kind() == Kind::Directory {
-            let settling = self.survey.settling.contains(&Dir::Known(id));
-            return match settling || self.rules.disturbed.contains(&id) {
+            return match self.is_settling(id) || self.rules.disturbed.contains(&id) {
                 true => entry.body.clone(),
                 false => body,
             };
@@ -273,8 +277,7 @@ impl<T: TreeView> Writer<'_, T> {
         tree: Option<&EntryView>,
     ) -> Option<Act> {
         let mtime = sighting.fingerprint.modified;
-        let settling = self.survey.settling.contains(&Dir::Known(id));
-        if settling || mtime == entry.fingerprint.modified {
+        if self.is_settling(id) || mtime == entry.fingerprint.modified {
             return None;
         }
         if self.rules.disturbed.contains(&id) {

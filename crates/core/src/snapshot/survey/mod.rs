@@ -277,14 +277,17 @@ impl Survey {
         }
     }
 
+    pub(super) fn was_looked_at(&self, directory: Dir, name: &Name) -> bool {
+        self.listed.contains(&directory)
+            || self.named.get(&directory).is_some_and(|names| names.contains(name))
+    }
+
     /// Whether a look found the entry as the base has it.
     pub(crate) fn saw_unchanged(&self, base: &Base, id: BaseId) -> bool {
         let Some(entry) = base.entry(id).filter(|_| id != BaseId::ROOT) else { return false };
         let parent = Dir::Known(entry.parent);
-        let looked = self.listed.contains(&parent)
-            || self.named.get(&parent).is_some_and(|names| names.contains(&entry.name));
         let place = (parent, entry.name.clone());
-        looked
+        self.was_looked_at(parent, &entry.name)
             && !self.gone.contains(&id)
             && !self.left_alone.contains(&id)
             && !self.places.contains_key(&place)
@@ -301,9 +304,7 @@ impl Survey {
         }
         let Some(entry) = base.entry(id) else { return Whereabouts::Vacated };
         let parent = Dir::Known(entry.parent);
-        let looked = self.listed.contains(&parent)
-            || self.named.get(&parent).is_some_and(|names| names.contains(&entry.name));
-        if looked {
+        if self.was_looked_at(parent, &entry.name) {
             return Whereabouts::InPlace;
         }
         match self.path(base, parent) {

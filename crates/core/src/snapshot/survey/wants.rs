@@ -61,9 +61,7 @@ impl Survey {
     }
 
     pub(super) fn want_name(&mut self, directory: Dir, name: &Name) {
-        let done = self.listed.contains(&directory)
-            || self.unknown.contains(&directory)
-            || self.named.get(&directory).is_some_and(|names| names.contains(name));
+        let done = self.was_looked_at(directory, name) || self.unknown.contains(&directory);
         if !done && let Some(names) = self.wanted.entry(directory).or_insert(Some(BTreeSet::new()))
         {
             names.insert(name.clone());
