@@ -262,17 +262,21 @@ impl Master {
         let in_tree = engine.find_content(hash).and_then(|(path, _)| self.disk.read(&path));
         in_tree
             .filter(|bytes| ContentHash::of(bytes) == *hash)
-            .or_else(|| self.disk.version(hash))
-            .or_else(|| self.durable.retained.get(hash).map(Vec::as_slice))
+            .or_else(|| self.kept(hash))
             .or_else(|| self.durable.staged.get(hash).map(Vec::as_slice))
             .map(<[u8]>::to_vec)
+    }
+
+    /// A content that is among the versions.
+    #[must_use]
+    pub fn kept(&self, hash: &ContentHash) -> Option<&[u8]> {
+        self.disk.version(hash).or_else(|| self.durable.retained.get(hash).map(Vec::as_slice))
     }
 
     /// Whether this master holds a content in any way.
     #[must_use]
     pub fn holds(&self, hash: &ContentHash) -> bool {
-        self.disk.version(hash).is_some()
-            || self.durable.retained.contains_key(hash)
+        self.kept(hash).is_some()
             || self.durable.staged.contains_key(hash)
             || self
                 .disk

@@ -39,6 +39,8 @@ pub struct Oracle {
     closed: BTreeSet<TreePath>,
     /// What a user renamed, from where, by what it was called then.
     renamed: BTreeMap<TreePath, BTreeSet<TreePath>>,
+    /// Paths at which a user put one thing over another, since everybody had last looked.
+    replaced: BTreeSet<TreePath>,
 }
 
 /// The key under which a body is in the journal; none for what is not kept there.
@@ -84,11 +86,15 @@ impl Oracle {
     /// A user removed what a path named, or settled its conflicts.
     pub fn path_closed(&mut self, path: &TreePath) {
         self.closed.insert(path.clone());
-        self.path_replaced(path);
+        self.forget_renamed(path);
     }
 
-    /// A user renamed something.
+    /// A user renamed something. What had just been put over another thing is renamed by a name that
+    /// nobody has seen it at: to whoever looks only now, the other was removed.
     pub fn path_renamed(&mut self, from: &TreePath, to: &TreePath) {
+        if self.replaced.remove(from) {
+            self.path_closed(from);
+        }
         let mut names = self.renamed.get(from).cloned().unwrap_or_default();
         names.insert(from.clone());
         self.renamed.entry(to.clone()).or_default().append(&mut names);
@@ -103,6 +109,16 @@ impl Oracle {
     /// A user put something else where a path had been renamed to: to whoever looks only now, it was
     /// removed where it was before.
     pub fn path_replaced(&mut self, path: &TreePath) {
+        self.replaced.insert(path.clone());
+        self.forget_renamed(path);
+    }
+
+    /// Everybody has looked at everything.
+    pub fn all_have_looked(&mut self) {
+        self.replaced.clear();
+    }
+
+    fn forget_renamed(&mut self, path: &TreePath) {
         self.closed.extend(self.renamed.get(path).into_iter().flatten().cloned());
     }
 

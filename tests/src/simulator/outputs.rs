@@ -210,12 +210,15 @@ impl World {
         self.after(delay_us, Happening::Fetch { master, generation, wanted, attempt });
     }
 
-    /// The answer of one provider: the content, or on to the next.
+    /// The content, if it is among the own versions; else the answer of one provider, or on to the next.
     pub(super) fn fetch(&mut self, master: usize, wanted: Wanted, attempt: usize) {
         if !self.running(master).fetching.contains(&wanted.hash) {
             return;
         }
         let hash = wanted.hash;
+        if let Some(bytes) = self.masters[master].kept(&hash).map(<[u8]>::to_vec) {
+            return self.fetched(master, hash, bytes);
+        }
         let Some(&provider) = wanted.providers.get(attempt) else {
             self.running(master).fetching.remove(&hash);
             self.give(master, Input::FetchFailed(hash));
@@ -235,13 +238,15 @@ impl World {
                 self.running(master).fetching.remove(&hash);
                 self.give(master, Input::Arrived(vec![(hash, bytes.into())]));
             }
-            Some(bytes) => {
-                self.masters[master].durable.staged.insert(hash, bytes);
-                self.running(master).fetching.remove(&hash);
-                self.give(master, Input::Fetched(hash));
-            }
+            Some(bytes) => self.fetched(master, hash, bytes),
             None => self.fetch_soon(master, wanted, attempt + 1),
         }
+    }
+
+    fn fetched(&mut self, master: usize, hash: ContentHash, bytes: Vec<u8>) {
+        self.masters[master].durable.staged.insert(hash, bytes);
+        self.running(master).fetching.remove(&hash);
+        self.give(master, Input::Fetched(hash));
     }
 
     fn retain(&mut self, master: usize, hash: ContentHash, bytes: Option<Vec<u8>>) {

@@ -195,9 +195,13 @@ impl World {
         let disk = &mut self.masters[master].disk;
         let over = shown(disk, to).filter(|_| disk.lookup(from) != disk.lookup(to));
         let other_kind = disk.kind(from) != disk.kind(to);
+        let over_empty = disk.is_directory(to) && disk.lookup(from) != disk.lookup(to);
         disk.rename(from, to).map_err(drop)?;
         if from == to {
             return Ok(());
+        }
+        if over_empty {
+            self.oracle.path_closed(to);
         }
         if over.is_some() {
             self.oracle.path_replaced(to);
@@ -205,6 +209,10 @@ impl World {
             if self.masters[master].running.is_none() || self.oracle.was_renamed_to(from) {
                 self.oracle.path_closed(from);
             }
+        }
+        // What goes to where nobody can look is gone.
+        if self.masters[master].disk.is_hidden(to) {
+            self.oracle.path_closed(from);
         }
         self.oracle.path_renamed(from, to);
         if let Some(over) = over {
@@ -218,12 +226,15 @@ impl World {
         Ok(())
     }
 
-    /// inotify tells of a rename in two halves, which the watcher may fail to join.
+    /// inotify tells of a rename in two halves, which the watcher may fail to join: a directory is then
+    /// listed where it is found.
     fn watch_rename(&mut self, master: usize, from: &TreePath, to: &TreePath) {
         self.watch(master, Hint::Removed(from.clone()));
         self.watch(master, Hint::Written(to.clone()));
         if self.random.random_range(0..8) != 0 {
             self.watch(master, Hint::Renamed(from.clone(), to.clone()));
+        } else if self.masters[master].disk.is_directory(to) {
+            self.watch(master, Hint::Subtree(to.clone()));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use pleach_core::values::{Body, Version};
-use pleach_core::vocabulary::{Timestamp, TreePath, VersionVector};
+use pleach_core::vocabulary::{Mode, Timestamp, TreePath, VersionVector};
 
 use super::disk::{Entry, Listing, listing_of};
 use super::driver::Running;
@@ -299,7 +299,7 @@ impl World {
         if !open.is_empty() {
             self.fail(Property::ConflictsClose, format!("still open: {open:?}"));
         } else if let Some(difference) =
-            difference(&untimed(before), &untimed(&self.masters[0].disk.listing()))
+            difference(&bare(before), &bare(&self.masters[0].disk.listing()))
         {
             self.fail(
                 Property::ConflictsClose,
@@ -320,16 +320,16 @@ fn unequal_conflicts(running: &[&Running]) -> Option<(Property, String)> {
     })
 }
 
-/// Without the mtimes of directories: of two that were shown as one, one may have been there for its
-/// conflict only.
-fn untimed(listing: &Listing) -> Listing {
-    let mut untimed = listing.clone();
-    for entry in untimed.values_mut() {
+/// Without what directories have of their own: of two that were shown as one, one may have been there
+/// for its conflict only.
+fn bare(listing: &Listing) -> Listing {
+    let mut bare = listing.clone();
+    for entry in bare.values_mut() {
         if let Body::Directory { mtime } = &mut entry.body {
-            *mtime = Timestamp::default();
+            (*mtime, entry.mode) = (Timestamp::default(), Mode::new(0o755));
         }
     }
-    untimed
+    bare
 }
 
 /// The first paths at which two listings differ.

@@ -157,6 +157,7 @@ impl World {
         }
         let Some(master) = items.first().map(|item| item.master) else { return };
         self.trace.note(self.now_us, &[], || "== settled; next round".to_owned());
+        self.oracle.all_have_looked();
         self.resolved = false;
         let mut pending = items.len();
         for item in items {

@@ -205,6 +205,7 @@ impl<T: TreeView> Pairing<'_, T> {
             considered.deferred.remove(&node);
             budget = budget.saturating_sub(1);
             agenda.entries.extend(self.base.by_node(node));
+            agenda.entries.extend(self.base.formerly_of(node));
             if let Some(view) = self.tree.entry(node) {
                 self.consider_view(&mut considered, view, &mut agenda);
             }

@@ -134,6 +134,8 @@ impl Agenda {
                     self.set_due(&name_scope(&to), now);
                 }
                 (Known::Other, Known::Unknown) => self.renamed_away(now, from, to),
+                // A directory that was called so for a moment only.
+                (Known::Unknown, _) if self.waits_below(&from) => self.moved(now, &from, &to),
                 _ => {}
             },
             Hint::Directory(path) => self.put(now, Scope::Directory(path), now + SETTLE_NEW_MS),
@@ -257,8 +259,7 @@ impl Agenda {
             Scope::Subtree(directory) => (directory, true),
             Scope::Name(..) | Scope::Peek(..) => return Vec::new(),
         };
-        let first = Name::new(*b"\x01").expect("the first of all names");
-        let waiting = self.pending.range(Scope::Name(directory.clone(), first)..);
+        let waiting = self.pending.range(Scope::Name(directory.clone(), first_name())..);
         let names = waiting.map_while(|(scope, _)| match scope {
             Scope::Name(at, name) if at == directory || (below && at.starts_with(directory)) => {
                 Some(at.join(name))
@@ -266,6 +267,25 @@ impl Agenda {
             _ => None,
         });
         names.collect()
+    }
+
+    /// Whether everything is to be looked at: hints were lost, and what one of them named may be called
+    /// anything now.
+    pub(super) fn has_lost_hints(&self) -> bool {
+        self.pending.contains_key(&Scope::Subtree(TreePath::root()))
+    }
+
+    /// Whether anything waits at or below a directory.
+    fn waits_below(&self, directory: &TreePath) -> bool {
+        let firsts = [
+            Scope::Name(directory.clone(), first_name()),
+            Scope::Directory(directory.clone()),
+            Scope::Subtree(directory.clone()),
+        ];
+        firsts.into_iter().any(|first| {
+            let waiting = self.pending.range(first..).next();
+            waiting.is_some_and(|(scope, _)| scope.directory().starts_with(directory))
+        })
     }
 
     /// When something is due.
@@ -281,9 +301,10 @@ impl Agenda {
     /// The name is whole: due after `delay_ms`, or when it would count as gone, or without its backup.
     fn complete(&mut self, now: u64, path: &TreePath, delay_ms: u64) {
         let scope = name_scope(path);
-        let settled = match self.pending.get(&scope) {
+        let settled = match self.pending.get_mut(&scope) {
             None => return self.put(now, scope, now + delay_ms),
-            Some(pending) => pending.vanished_ms.map_or(0, |since| since + SETTLE_GONE_MS),
+            // It is there again: were it gone once more, that would be told.
+            Some(pending) => pending.vanished_ms.take().map_or(0, |since| since + SETTLE_GONE_MS),
         };
         let backup = match self.is_written_anew(path) {
             Some(backup) => {
@@ -394,6 +415,10 @@ fn is_editors(path: &TreePath) -> bool {
 fn moved_path(path: &TreePath, from: &TreePath, to: &TreePath) -> Option<TreePath> {
     let below = path.names().get(from.names().len()..)?;
     path.starts_with(from).then(|| below.iter().fold(to.clone(), |path, name| path.join(name)))
+}
+
+fn first_name() -> Name {
+    Name::new(*b"\x01").expect("the first of all names")
 }
 
 /// The name that is to be looked at; of the root, what it holds.

@@ -245,8 +245,10 @@ impl Engine {
         if !self.transfer.is_wanted(&hash) {
             return;
         }
-        let path = self.replica.tree().path(node);
-        if let (FAILED_FETCHES_TOLD.., Some(path)) = (attempts, path) {
+        if attempts < FAILED_FETCHES_TOLD || self.peers.masters().is_empty() {
+            return;
+        }
+        if let Some(path) = self.replica.tree().path(node) {
             let reason =
                 "no connected master holds its content: it comes when one that does connects; \
                           what is here stays until then"
@@ -302,9 +304,6 @@ impl Engine {
         let stopped = self.transfer.take_stopped();
         if !stopped.is_empty() {
             self.queued.push(Output::StopFetching(stopped));
-        }
-        if self.peers.masters().is_empty() {
-            return;
         }
         let requests = self.transfer.requests(now);
         if requests.is_empty() {

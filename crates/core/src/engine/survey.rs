@@ -23,9 +23,15 @@ impl Engine {
         let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
         self.vanished = missed.map(|(&id, _)| id).collect();
         self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
+        if self.agenda.has_lost_hints() {
+            self.vanished.clear();
+        }
         // What one of these is called now must not pass for removed, and one that is new must settle,
-        // though all that is beside it is looked at.
-        let is_new = |path: &TreePath| self.base.find(path).is_none();
+        // though all that is beside it is looked at. In the place of one that is missed there may be
+        // something new, too.
+        let is_new = |path: &TreePath| {
+            self.base.find(path).is_none_or(|known| self.missed.contains_key(&known))
+        };
         let new: Vec<TreePath> = match any_gone || !self.vanished.is_empty() {
             true => self.agenda.names().filter(is_new).take(PEEKS_MAX).collect(),
             false => {

@@ -94,6 +94,8 @@ pub struct Base {
     entries: BTreeMap<BaseId, Box<BaseEntry>>,
     children: BTreeMap<BaseId, BTreeMap<Name, BaseId>>,
     nodes: BTreeMap<NodeId, BaseId>,
+    /// Entries that no node of their own is left to, by the nodes that they were.
+    former: BTreeSet<(NodeId, BaseId)>,
     objects: BTreeSet<(u64, u64, BaseId)>,
     /// By the first eight bytes of the hash; the entry tells the rest.
     hashes: BTreeSet<(u64, BaseId)>,
@@ -214,6 +216,12 @@ impl Base {
     #[must_use]
     pub fn by_node(&self, node: NodeId) -> Option<BaseId> {
         self.nodes.get(&node).copied()
+    }
+
+    /// The entries that `node` was part of before it became part of another, and that would be no
+    /// node's without it.
+    pub fn formerly_of(&self, node: NodeId) -> impl Iterator<Item = BaseId> {
+        self.former.range((node, BaseId(0))..=(node, BaseId(u64::MAX))).map(|&(_, id)| id)
     }
 
     /// The entries that are this object; several if it has several names.
@@ -369,6 +377,7 @@ impl Base {
             entries: BTreeMap::new(),
             children: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            former: BTreeSet::new(),
             objects: BTreeSet::new(),
             hashes: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -397,15 +406,24 @@ impl Base {
         id == BaseId::PARKING || self.entry(id).is_some_and(BaseEntry::is_directory)
     }
 
-    /// Nodes that were one entry with others and are this one by now are not the other's any more.
+    /// Nodes that were one entry with others and are this one by now are not the other's any more, unless
+    /// none would be left that can stand there: what a user does there is done to the node that left.
     fn part(&mut self, id: BaseId, entry: &BaseEntry) {
-        for seen in &entry.nodes {
-            let other = self.nodes.get(&seen.node).copied().filter(|&other| other != id);
-            if let Some(other) = other
-                && let Some(known) = self.entries.get_mut(&other)
-                && known.nodes.len() > 1
-            {
-                known.nodes.retain(|known| known.node != seen.node);
+        for &Seen { node, .. } in &entry.nodes {
+            let other = self.nodes.get(&node).copied().filter(|&other| other != id);
+            let Some(other) = other else { continue };
+            let Some(known) = self.entries.get_mut(&other) else { continue };
+            let directory = known.is_directory();
+            let stands = |left: &Seen| !directory || left.contents.is_empty();
+            if known.nodes.iter().any(|left| left.node != node && stands(left)) {
+                let stood = known.standing() == Some(node);
+                known.nodes.retain(|left| left.node != node);
+                known.nodes.sort_by_key(|left| !stands(left));
+                // Of a file that was hidden nobody has seen the content: what is on the disk was the
+                // other's.
+                if stood && !directory {
+                    known.nodes[0].contents.clear();
+                }
                 self.dirty.insert(other);
             }
         }
@@ -415,8 +433,13 @@ impl Base {
         if id != BaseId::ROOT {
             self.children.entry(entry.parent).or_default().insert(entry.name.clone(), id);
         }
-        for seen in &entry.nodes {
-            self.nodes.insert(seen.node, id);
+        for &Seen { node, .. } in &entry.nodes {
+            self.former.remove(&(node, id));
+            let other = self.nodes.insert(node, id).filter(|&other| other != id);
+            let lists = |other: &BaseEntry| other.nodes.iter().any(|seen| seen.node == node);
+            if let Some(other) = other.filter(|&other| self.entry(other).is_some_and(lists)) {
+                self.former.insert((node, other));
+            }
         }
         self.objects.insert((entry.fingerprint.device, entry.fingerprint.inode, id));
         if let Body::File(content) = &entry.body {
@@ -435,9 +458,17 @@ impl Base {
                 self.children.remove(&entry.parent);
             }
         }
-        for seen in &entry.nodes {
-            if self.nodes.get(&seen.node) == Some(&id) {
-                self.nodes.remove(&seen.node);
+        for &Seen { node, .. } in &entry.nodes {
+            self.former.remove(&(node, id));
+            if self.nodes.get(&node) == Some(&id) {
+                let heir = self.formerly_of(node).next();
+                match heir {
+                    Some(heir) => {
+                        self.former.remove(&(node, heir));
+                        self.nodes.insert(node, heir);
+                    }
+                    None => drop(self.nodes.remove(&node)),
+                }
             }
         }
         self.objects.remove(&(entry.fingerprint.device, entry.fingerprint.inode, id));

@@ -18,7 +18,7 @@ pub struct Seen {
     pub node: NodeId,
     /// Stamps of all its current places; usually one. For a directory, all current maxima.
     pub places: SmallVec<[Stamp; 1]>,
-    /// Stamps of all its current contents; none for a directory.
+    /// Stamps of all its current contents; none for a directory, or if nobody saw them.
     pub contents: SmallVec<[Stamp; 1]>,
 }
 

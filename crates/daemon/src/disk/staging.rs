@@ -99,6 +99,24 @@ impl Staging {
         partial.finish()
     }
 
+    /// Stages a copy of `file`. False if its bytes do not have the hash.
+    pub fn copy_in(&self, hash: ContentHash, file: &File) -> io::Result<bool> {
+        let mut partial = self.begin(hash, file.metadata()?.len())?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let length = file.read_at(&mut buffer, partial.existing())?;
+            match length {
+                0 => break,
+                length => partial.write_at(partial.existing(), &buffer[..length])?,
+            }
+        }
+        match partial.finish() {
+            Ok(()) => Ok(true),
+            Err(FinishError::WrongHash(_)) => Ok(false),
+            Err(FinishError::Io(error)) => Err(error),
+        }
+    }
+
     /// Throws away what is staged or partly fetched of a content that nobody wants any more.
     pub fn discard(&self, hash: ContentHash) {
         for name in [hash.to_string(), format!("{hash}.part")] {

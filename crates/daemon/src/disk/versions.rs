@@ -121,6 +121,12 @@ impl Versions {
         Ok(Self(Arc::new(Inner { directory, index: Mutex::new(index) })))
     }
 
+    /// Whether one with this content is known; somebody may have written to it since.
+    #[must_use]
+    pub fn is_known(&self, hash: ContentHash) -> bool {
+        self.index().with_content(hash).next().is_some()
+    }
+
     /// A file with this content, verified to be unchanged since it was hashed. Hashes what isn't hashed
     /// yet before it says no.
     #[must_use]
@@ -237,9 +243,7 @@ impl Versions {
     fn find_hashed(&self, hash: ContentHash) -> Option<File> {
         let candidates: Vec<Kept> = {
             let index = self.index();
-            let range = (hash, VersionId(0))..=(hash, VersionId(u64::MAX));
-            let ids = index.by_hash.range(range).rev();
-            ids.filter_map(|(_, id)| index.kept.get(id).cloned()).collect()
+            index.with_content(hash).rev().filter_map(|id| index.kept.get(&id).cloned()).collect()
         };
         for mut kept in candidates {
             let Ok(file) = self.open_version(kept.id) else { continue };
@@ -296,6 +300,12 @@ fn kept_now(
 }
 
 impl Index {
+    /// Versions that had this content when they were hashed, oldest first.
+    fn with_content(&self, hash: ContentHash) -> impl DoubleEndedIterator<Item = VersionId> {
+        let range = (hash, VersionId(0))..=(hash, VersionId(u64::MAX));
+        self.by_hash.range(range).map(|(_, id)| *id)
+    }
+
     fn set(&mut self, kept: Kept) {
         self.forget(kept.id);
         match (kept.kind, kept.hash) {

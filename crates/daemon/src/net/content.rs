@@ -104,3 +104,14 @@ pub enum FetchFailure {
     #[error("too many contents were asked for at once")]
     TooMany,
 }
+
+impl FetchFailure {
+    /// What it means that this disk did not take a content.
+    #[must_use]
+    pub fn of_disk(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Disk(error.to_string()),
+        }
+    }
+}

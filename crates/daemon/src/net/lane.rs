@@ -215,7 +215,7 @@ impl Lane<'_> {
                 self.network.refused(Some(self.master), reason);
                 fetcher.give_back(self.master, hash, Fault::Lacks);
             }
-            Err(Trouble::Sink(error)) => fetcher.failed(hash, sink_failure(&error)),
+            Err(Trouble::Sink(error)) => fetcher.failed(hash, FetchFailure::of_disk(&error)),
             Err(Trouble::Stream(error)) => {
                 let fault = match error.kind() {
                     io::ErrorKind::InvalidData => Fault::Lacks,
@@ -341,7 +341,7 @@ impl Lane<'_> {
             }
             if let Some(error) = receipt.error.take() {
                 // The rest of the answer is not worth reading.
-                self.network.fetcher.failed(hash, sink_failure(&error));
+                self.network.fetcher.failed(hash, FetchFailure::of_disk(&error));
                 return Err(Trouble::Stream(error));
             }
         }
@@ -367,13 +367,6 @@ impl Lane<'_> {
             done += length as u64;
         }
         Ok(())
-    }
-}
-
-fn sink_failure(error: &io::Error) -> FetchFailure {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FetchFailure::NoSpace,
-        _ => FetchFailure::Disk(error.to_string()),
     }
 }
 

@@ -4,14 +4,17 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use pleach_core::engine::Input;
 use pleach_core::vocabulary::{ContentHash, TreePath};
 
-use super::driver::{Job, Located};
+use super::driver::{Job, Located, fetch_failed};
 use crate::disk::{self, Partial, Root, Staging, Versions};
-use crate::net::{ContentSink, ContentSource, FinishError, OpenContent, PartialContent};
+use crate::net::{
+    ContentSink, ContentSource, FetchFailure, FinishError, OpenContent, PartialContent,
+};
 
 /// How long to wait for the driver to say where a content is.
 const LOCATE_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +38,30 @@ impl Contents {
         match self.jobs.send(Job::Locate(hashes.to_vec(), reply)) {
             Ok(()) => located.recv_timeout(LOCATE_PATIENCE).unwrap_or_default(),
             Err(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the content is known to be among the versions.
+    pub(super) fn is_kept(&self, hash: &ContentHash) -> bool {
+        self.versions.is_known(*hash)
+    }
+
+    /// Answers for the network: stages what is among the versions, until nobody asks any more. Those
+    /// whose hash isn't known yet are hashed first, so that an answer may take long.
+    pub(super) fn fetch_kept(&self, asked: &Receiver<ContentHash>) {
+        for hash in asked {
+            let staged = match self.versions.find(hash) {
+                Some(file) => self.staging.copy_in(hash, &file),
+                None => Ok(false),
+            };
+            let input = match staged {
+                Ok(true) => Input::Fetched(hash),
+                Ok(false) => fetch_failed(hash, FetchFailure::Missing),
+                Err(error) => fetch_failed(hash, FetchFailure::of_disk(&error)),
+            };
+            if self.jobs.send(Job::Input(input)).is_err() {
+                return;
+            }
         }
     }
 

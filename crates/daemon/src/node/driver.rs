@@ -18,6 +18,7 @@ use pleach_core::vocabulary::{
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::answer::Waiters;
+use super::content::Contents;
 use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{
@@ -77,6 +78,9 @@ pub(super) struct Driver {
     pub(super) jobs: Receiver<Job>,
     pub(super) hand: Sender<Chore>,
     pub(super) network: Network,
+    pub(super) contents: Arc<Contents>,
+    /// What is to be had from among the own versions.
+    pub(super) kept: Sender<ContentHash>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) events: broadcast::Sender<EventReport>,
     pub(super) facts: Facts,
@@ -301,7 +305,10 @@ impl Driver {
             NetEvent::Arrived(contents) => self.input(Input::Arrived(contents)),
             NetEvent::FetchFailed(hash, failure) => {
                 tracing::debug!(%hash, %failure, "a content could not be fetched");
-                self.input(fetch_failed(hash, failure));
+                match failure {
+                    FetchFailure::Missing => self.fetch_kept(hash),
+                    _ => self.input(fetch_failed(hash, failure)),
+                }
             }
             NetEvent::InvitationChanged { row, recorded } => {
                 if self.record_invitation(&row).is_ok() {
@@ -459,6 +466,9 @@ impl Driver {
             Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),
             Output::Stage(contents) => self.chore(Chore::Stage(contents)),
             Output::Fetch(wanted) => {
+                let (kept, wanted): (Vec<_>, Vec<_>) =
+                    wanted.into_iter().partition(|wanted| self.contents.is_kept(&wanted.hash));
+                kept.into_iter().for_each(|wanted| self.fetch_kept(wanted.hash));
                 self.network.fetch(wanted.into_iter().map(content_request).collect());
             }
             Output::StopFetching(_) => {}
@@ -470,6 +480,12 @@ impl Driver {
                 }
             }
             Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn fetch_kept(&self, hash: ContentHash) {
+        if self.kept.send(hash).is_err() {
+            tracing::error!("the thread that copies versions has ended");
         }
     }
 
@@ -532,7 +548,7 @@ impl Driver {
     }
 }
 
-fn fetch_failed(hash: ContentHash, failure: FetchFailure) -> Input {
+pub(super) fn fetch_failed(hash: ContentHash, failure: FetchFailure) -> Input {
     let (kind, reason) = match failure {
         FetchFailure::Missing | FetchFailure::TooMany => return Input::FetchFailed(hash),
         FetchFailure::NoSpace => {

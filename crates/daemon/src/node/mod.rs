@@ -301,12 +301,15 @@ impl NodeBuilder {
         tokio::spawn(control::serve(listener, calls.clone(), events.clone()));
         let stop_requested = Arc::new(Notify::new());
         let (chores, chores_out) = channel();
+        let (kept, kept_asked) = channel();
         let driver = Driver {
             engine,
             state,
             jobs: jobs_out,
             hand: chores,
             network: network.clone(),
+            contents: contents.clone(),
+            kept,
             runtime: tokio::runtime::Handle::current(),
             events: events.clone(),
             facts: Facts {
@@ -350,6 +353,12 @@ impl NodeBuilder {
             lost_told: false,
             writing: writing.clone(),
         };
+        // What it does when the node stops need not come to an end.
+        spawn("versions", {
+            let contents = contents.clone();
+            move || contents.fetch_kept(&kept_asked)
+        })
+        .map_err(|source| io("can't start on", source))?;
         let threads = vec![
             spawn("driver", move || driver.run()).map_err(|source| io("can't start on", source))?,
             spawn("hand", move || hand.run()).map_err(|source| io("can't start on", source))?,

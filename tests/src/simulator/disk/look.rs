@@ -24,6 +24,12 @@ impl Disk {
         Listed { path: request.path.clone(), state }
     }
 
+    /// Whether no look finds what stands at `path`, for a directory above it can't be read.
+    #[must_use]
+    pub fn is_hidden(&self, path: &TreePath) -> bool {
+        path.split_last().is_some_and(|(above, _)| self.readable_directory(&above).is_err())
+    }
+
     fn readable_directory(&self, path: &TreePath) -> Result<InodeKey, Box<DirectoryState>> {
         let mut directory = self.root;
         for (depth, name) in path.names().iter().enumerate() {

@@ -28,6 +28,17 @@ pub enum Scope {
     Peek(TreePath, Name),
 }
 
+impl Scope {
+    /// The directory that is looked into.
+    #[must_use]
+    pub fn directory(&self) -> &TreePath {
+        match self {
+            Self::Name(directory, _) | Self::Peek(directory, _) => directory,
+            Self::Directory(directory) | Self::Subtree(directory) => directory,
+        }
+    }
+}
+
 /// A directory on the disk: one of the base, wherever it is by now, or one that the survey found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Dir {
