@@ -210,8 +210,8 @@ impl World {
                 self.oracle.path_closed(from);
             }
         }
-        // What goes to where nobody can look is gone.
-        if self.masters[master].disk.is_hidden(to) {
+        // What goes to where nobody can look is gone, or while nobody hears of it.
+        if self.masters[master].disk.is_hidden(to) || self.is_deaf(master) {
             self.oracle.path_closed(from);
         }
         self.oracle.path_renamed(from, to);

@@ -462,6 +462,7 @@ impl<T: TreeView> Planner<'_, T> {
                 let view = match self.want_of.get(&id) {
                     Some(node) => Some(self.wants[node].view.clone()),
                     // Which nodes it is by now, a plan that considers it tells, with what follows.
+                    None if self.pairing.is_doomed(id) => None,
                     None => {
                         let view = self.pairing.tree_of(id);
                         view.map(|view| EntryView { nodes: entry.nodes.clone(), ..view })

@@ -125,7 +125,7 @@ impl<T: TreeView> Pairing<'_, T> {
     }
 
     /// Whether the entry of the disk is to go.
-    fn is_doomed(&self, id: BaseId) -> bool {
+    pub(super) fn is_doomed(&self, id: BaseId) -> bool {
         let by_node = self.tree_of(id).is_some_and(|view| self.disk_of(&view) == Some(id));
         !by_node && !self.is_succeeded(id)
     }

@@ -39,9 +39,15 @@ impl Engine {
                 beside.filter(is_new).take(PEEKS_MAX).collect()
             }
         };
-        let new = new.iter().filter_map(TreePath::split_last);
-        let new: Vec<_> = new.map(|(at, name)| Scope::Peek(at, name.clone())).collect();
-        scopes.extend(new);
+        // What may have been renamed into a new directory is found in there.
+        let filled: BTreeSet<TreePath> = new.iter().flat_map(TreePath::above).collect();
+        scopes.extend(new.iter().filter_map(|path| {
+            let (at, name) = path.split_last()?;
+            match filled.contains(path) {
+                true => Some(Scope::Name(at, name.clone())),
+                false => Some(Scope::Peek(at, name.clone())),
+            }
+        }));
         let survey = Box::new(Survey::new(scopes, &self.base));
         self.continue_survey(now, survey);
     }

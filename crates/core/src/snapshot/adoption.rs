@@ -81,7 +81,9 @@ impl<T: TreeView> Adopter<'_, T> {
         if own.is_some_and(|id| is_own(id) || self.is_kept(at, id)) {
             return;
         }
-        let known = view.nodes.iter().any(|seen| self.base.by_node(seen.node).is_some());
+        // What it hides is no reason: that stood here.
+        let occupant = self.occupant(sighting);
+        let known = self.origins(&view).any(|id| Some(id) != occupant);
         let fits = match (&body, &view.body) {
             (Body::Directory { .. }, Body::Directory { .. }) => !known,
             (Body::Directory { .. }, _) | (_, Body::Directory { .. }) => false,
@@ -106,6 +108,34 @@ impl<T: TreeView> Adopter<'_, T> {
         let Some(entry) = self.base.entry(id) else { return false };
         (object_stays || directory)
             && entry.nodes.iter().any(|seen| self.tree.entry(seen.node).is_some())
+    }
+
+    /// What the base has in the sighting's place.
+    fn occupant(&self, sighting: &Sighting) -> Option<BaseId> {
+        match self.matching.settled(sighting.directory) {
+            Dir::Known(id) => self.base.child(id, &sighting.name),
+            Dir::New(_) => None,
+        }
+    }
+
+    /// What stood where an effect moved something that hides it.
+    fn hidden(&self) -> BTreeSet<BaseId> {
+        let mut hidden = BTreeSet::new();
+        for (at, verdict) in self.matching.verdicts.iter().enumerate() {
+            let Verdict::Moved(moved) = verdict else { continue };
+            let sighting = &self.survey.sightings[at];
+            let Some(occupant) = self.occupant(sighting).filter(|id| id != moved) else { continue };
+            let Some(view) = self.view_at(sighting) else { continue };
+            let is_in_view = |id: BaseId| {
+                let nodes = self.base.entry(id).map(|entry| entry.nodes.as_slice());
+                let mut nodes = nodes.unwrap_or_default().iter();
+                nodes.all(|known| view.nodes.iter().any(|seen| seen.node == known.node))
+            };
+            if is_in_view(*moved) && is_in_view(occupant) && self.absent.contains(&occupant) {
+                hidden.insert(occupant);
+            }
+        }
+        hidden
     }
 
     /// What the tree has in the sighting's place.
@@ -141,14 +171,16 @@ impl<T: TreeView> Adopter<'_, T> {
         let mut adoptions = Adoptions::default();
         let mut spared = BTreeSet::new();
         for (&at, view) in &self.views {
+            let directory = view.body.kind() == Kind::Directory;
             for id in self.origins(view).filter(|&id| spared.insert(id)) {
-                if *adoptions.origins.entry(at).or_insert(id) != id {
+                if directory || *adoptions.origins.entry(at).or_insert(id) != id {
                     adoptions.forgotten.insert(id);
                 }
             }
         }
         let freed = self.views.keys().filter_map(|&at| self.freed_by(at));
         adoptions.forgotten.extend(freed.filter(|id| !spared.contains(id)));
+        adoptions.forgotten.extend(self.hidden());
         self.renewed.retain(|_, at| self.views.contains_key(at));
         Adoptions { views: self.views, renewed: self.renewed, ..adoptions }
     }

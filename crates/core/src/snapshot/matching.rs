@@ -65,6 +65,10 @@ struct Matcher<'a> {
     moved: BTreeMap<BaseId, usize>,
     continued: BTreeMap<BaseId, usize>,
     held: BTreeSet<BaseId>,
+    /// Of these, those that are not held because of something in them: with all that is in them.
+    held_whole: BTreeSet<BaseId>,
+    /// Sightings of files that were renamed while the survey was under way.
+    fleeting: BTreeSet<usize>,
 }
 
 /// Matches what the survey saw with the base.
@@ -81,6 +85,8 @@ pub(super) fn matching(
         moved: BTreeMap::new(),
         continued: BTreeMap::new(),
         held: BTreeSet::new(),
+        held_whole: BTreeSet::new(),
+        fleeting: fleeting(survey),
     };
     let (order, depths) = order(base, survey);
     matcher.match_directories();
@@ -89,12 +95,15 @@ pub(super) fn matching(
     matcher.drop_claims_on_kept_paths();
     let mut verdicts: Vec<_> = (0..survey.sightings.len())
         .map(|at| match depths[at] {
-            Some(_) if !survey.is_lost(at) => matcher.verdict(at),
+            Some(_) if !survey.is_lost(at) && !matcher.fleeting.contains(&at) => {
+                matcher.verdict(at)
+            }
             _ => Verdict::Unclear,
         })
         .collect();
     let displaced = matcher.hold_displaced_directories(&verdicts, vanished);
-    let again = matcher.hold_what_is_unclear(&mut verdicts);
+    let mut again = matcher.hold_what_is_unclear(&mut verdicts);
+    again.extend(&matcher.fleeting);
     // What was renamed over something known is known to have gone.
     let inherited: BTreeSet<BaseId> = verdicts
         .iter()
@@ -128,6 +137,19 @@ fn order(base: &Base, survey: &Survey) -> (Vec<usize>, Vec<Option<usize>>) {
     let mut order: Vec<_> = (0..depths.len()).filter(|&at| depths[at].is_some()).collect();
     order.sort_by_key(|&at| depths[at]);
     (order, depths)
+}
+
+/// Sightings of files that were seen at two places with different ctimes: at one of them no more.
+fn fleeting(survey: &Survey) -> BTreeSet<usize> {
+    let mut objects: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+    for (at, Sighting { fingerprint, .. }) in survey.sightings.iter().enumerate() {
+        if fingerprint.kind != Kind::Directory {
+            objects.entry((fingerprint.device, fingerprint.inode)).or_default().push(at);
+        }
+    }
+    let changed = |at: usize| survey.sightings[at].fingerprint.changed;
+    let twice = objects.into_values().filter(|seen| seen.len() > 1);
+    twice.filter(|seen| seen.iter().any(|&at| changed(at) != changed(seen[0]))).flatten().collect()
 }
 
 impl Matcher<'_> {
@@ -180,6 +202,7 @@ impl Matcher<'_> {
     fn files(&self) -> Vec<usize> {
         (0..self.survey.sightings.len())
             .filter(|&at| self.sighting(at).fingerprint.kind != Kind::Directory)
+            .filter(|at| !self.fleeting.contains(at))
             .collect()
     }
 
@@ -342,6 +365,7 @@ impl Matcher<'_> {
     }
 
     fn hold(&mut self, mut id: BaseId) {
+        self.held_whole.insert(id);
         while id != BaseId::ROOT && self.held.insert(id) {
             let Some(entry) = self.base.entry(id) else { break };
             id = entry.parent;
@@ -411,7 +435,10 @@ impl Matcher<'_> {
 
     /// A directory that is held because of one thing in it; the rest of it is gone all the same.
     fn is_held_only(&self, id: BaseId) -> bool {
-        self.held.contains(&id) && is_directory(self.base, id) && !self.lives(id)
+        self.held.contains(&id)
+            && !self.held_whole.contains(&id)
+            && is_directory(self.base, id)
+            && !self.lives(id)
     }
 
     /// What the base has in a directory that another object stands in for, and that is not there.
