@@ -210,8 +210,9 @@ impl World {
                 self.oracle.path_closed(from);
             }
         }
-        // What goes to where nobody can look is gone, or while nobody hears of it.
-        if self.masters[master].disk.is_hidden(to) || self.is_deaf(master) {
+        // It is gone if it goes from or to where nobody can look, or while nobody hears of it.
+        let disk = &self.masters[master].disk;
+        if disk.is_hidden(from) || disk.is_hidden(to) || self.is_deaf(master) {
             self.oracle.path_closed(from);
         }
         self.oracle.path_renamed(from, to);

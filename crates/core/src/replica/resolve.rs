@@ -1,6 +1,6 @@
 //! Closing conflicts: a choice becomes a change like any other, and closes them on every master.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Draft;
 use super::register::{Birth, Content, Deletion, Place, Register, Value};
@@ -41,7 +41,8 @@ pub(super) fn resolve(
 ) -> Result<(), ResolveError> {
     let standing = tree.lookup(path).ok_or_else(|| ResolveError::NoSuchPath(path.clone()))?;
     let members = tree.members_of_entry(standing);
-    let mut settlement = Settlement { tree, draft, path, standing, members };
+    let placed = BTreeMap::new();
+    let mut settlement = Settlement { tree, draft, path, standing, members, placed };
     let places = settlement.settle_places(choice);
     let contents = settlement.settle_contents(choice)?;
     if places || contents {
@@ -61,6 +62,8 @@ struct Settlement<'a, 'd> {
     path: &'a TreePath,
     standing: NodeId,
     members: Vec<NodeId>,
+    /// Places written for members: whoever deletes one of them after that has seen them.
+    placed: BTreeMap<NodeId, Stamp>,
 }
 
 impl Settlement<'_, '_> {
@@ -93,7 +96,8 @@ impl Settlement<'_, '_> {
                     }
                 }
             }
-            self.draft.register(node, Register::Place, Value::Place(place));
+            let stamp = self.draft.register(node, Register::Place, Value::Place(place));
+            self.placed.insert(node, stamp);
             settled = true;
         }
         settled
@@ -213,7 +217,8 @@ impl Settlement<'_, '_> {
         for &node in nodes {
             let Some(seen) = self.tree.seen(node) else { continue };
             let removed = self.tree.removed_contents(node);
-            let observed = seen.places.into_iter().chain(seen.contents).chain(removed).collect();
+            let seen = seen.places.into_iter().chain(seen.contents).chain(removed);
+            let observed = seen.chain(self.placed.get(&node).copied()).collect();
             let above = self.tree.above(node);
             let deletion = Deletion { observed, above, unseen: Vec::new() };
             self.draft.register(node, Register::Deleted, Value::Deleted(Some(deletion)));

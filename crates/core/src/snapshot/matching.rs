@@ -67,7 +67,7 @@ struct Matcher<'a> {
     held: BTreeSet<BaseId>,
     /// Of these, those that are not held because of something in them: with all that is in them.
     held_whole: BTreeSet<BaseId>,
-    /// Sightings of files that were renamed while the survey was under way.
+    /// Sightings of what was renamed while the survey was under way.
     fleeting: BTreeSet<usize>,
 }
 
@@ -139,13 +139,11 @@ fn order(base: &Base, survey: &Survey) -> (Vec<usize>, Vec<Option<usize>>) {
     (order, depths)
 }
 
-/// Sightings of files that were seen at two places with different ctimes: at one of them no more.
+/// Sightings of what was seen at two places with different ctimes: at one of them no more.
 fn fleeting(survey: &Survey) -> BTreeSet<usize> {
     let mut objects: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
     for (at, Sighting { fingerprint, .. }) in survey.sightings.iter().enumerate() {
-        if fingerprint.kind != Kind::Directory {
-            objects.entry((fingerprint.device, fingerprint.inode)).or_default().push(at);
-        }
+        objects.entry((fingerprint.device, fingerprint.inode)).or_default().push(at);
     }
     let changed = |at: usize| survey.sightings[at].fingerprint.changed;
     let twice = objects.into_values().filter(|seen| seen.len() > 1);
@@ -169,6 +167,9 @@ impl Matcher<'_> {
             };
             let occupant = directory.and_then(|id| self.base.child(id, &sighting.name));
             self.occupants.push(occupant);
+            if self.fleeting.contains(&at) {
+                continue;
+            }
             match sighting.identity {
                 Identity::Same(id) => drop(self.same.insert(id, at)),
                 Identity::Moved(id) if occupant == Some(id) => drop(self.same.insert(id, at)),
