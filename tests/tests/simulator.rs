@@ -90,6 +90,31 @@ const REGRESSIONS: &[u64] = &[
     // A move below a directory that a repair kept wrote the directory's place down; the user's removal of
     // the directory, a moment later, was taken for one that had not seen it.
     74974,
+    // A file lost its name to another's, got it back when that was renamed, and was edited before its
+    // bytes were there again: the edit passed for one that had seen them.
+    68752,
+    // A directory that went was given the attributes of the file that was to come in its place.
+    72400, 281916,
+    // All nodes of a directory were another one's by now: nobody removed it, or a file that it had hidden
+    // stood for it, and what a user put into it was refused.
+    122312, 150009,
+    // A directory was renamed to the place of one that had gone, and counted as removed when only the old
+    // place was looked at.
+    146469,
+    // A directory was called otherwise for a moment, in which a file in it was saved.
+    161697,
+    // Hints were lost, and what had been renamed meanwhile counted as removed by an older hint.
+    200823,
+    // Something was renamed on while a survey was under way, and seen at both places.
+    213841, 417169,
+    // A crash came between a move and its record; what the moved one hid counted as removed.
+    281344,
+    // It was unclear what was at a directory's new place, and all that was in it counted as removed.
+    283752,
+    // A directory was renamed into a new one that had not settled yet, and counted as removed.
+    311949,
+    // A choice wrote down the place of a file and removed it as if it had not seen that.
+    416463,
 ];
 
 fn check(seed: u64) {
