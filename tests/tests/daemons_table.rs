@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Entry, Tree, shell, wait_until, write};
+use pleach_tests::daemons::{Cluster, Entry, Master, Tree, shell, wait_until, write};
 
 /// What users did at once in one directory, and what it comes to.
 struct Row {
@@ -377,4 +377,38 @@ fn conflict_settled_on_one_master_is_settled_on_all() {
     assert_eq!(fs::read_to_string(b.path("ours")).unwrap(), "ours as a has it");
     assert_eq!(fs::read_to_string(b.path("theirs")).unwrap(), "theirs as b has it");
     assert_eq!(tree.file_count(), 4, "both are kept of one: {tree:#?}");
+}
+
+#[test]
+fn conflict_is_settled_with_the_versions_that_are_here_while_nobody_else_is() {
+    let cluster = Cluster::of(2);
+    let (a, b) = (&cluster.masters[0], &cluster.masters[1]);
+    write(&a.path("f"), "0");
+    cluster.settle_to(0, "the file is on both");
+    cluster.cut_all();
+    for master in [a, b] {
+        write(&master.path("f"), format!("as {} has it", master.name()));
+        cluster.flush(master);
+    }
+    cluster.heal_all();
+    cluster.settle_as("both have the conflict and all of its versions", |_| {
+        let fetching = |master: &Master| master.status().number("/work/fetching/contents");
+        match (a.conflicts().len(), b.conflicts().len(), fetching(a), fetching(b)) {
+            (1, 1, 0, 0) => Ok(()),
+            other => Err(format!("conflicts and contents under way are {other:?}")),
+        }
+    });
+    cluster.cut_all();
+    // One of the two chooses what does not stand there.
+    for (master, chosen) in [(a, "as b has it"), (b, "as a has it")] {
+        let _ = master.pleach(["conflicts", "resolve", "f", "--keep", "theirs"]).ok();
+        let what = format!("{} has what it chose", master.name());
+        wait_until(&what, Duration::from_secs(60), || {
+            match fs::read_to_string(master.path("f")).unwrap() {
+                text if text == chosen => Ok(()),
+                text => Err(text),
+            }
+        });
+    }
+    cluster.heal_all();
 }
