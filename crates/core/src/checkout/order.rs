@@ -345,9 +345,18 @@ impl<T: TreeView> Planner<'_, T> {
             }
             Body::Directory { .. } => return,
         };
-        self.push(effect, nodes_of(&view), then_at(disk));
+        // What it is put over and is no more in the tree is still to go, should it fail and what was to
+        // be put be called otherwise then.
+        let mut nodes = entry.map(|entry| self.dead_nodes(entry)).unwrap_or_default();
+        nodes.extend(nodes_of(&view));
+        self.push(effect, nodes, then_at(disk));
         self.plan.disturbed.insert(spot);
         self.consumed.extend(disk);
+    }
+
+    fn dead_nodes(&self, entry: &BaseEntry) -> SmallVec<[NodeId; 1]> {
+        let nodes = nodes_of_entry(entry).into_iter();
+        nodes.filter(|&node| self.pairing.tree.entry(node).is_none()).collect()
     }
 
     /// The disk has it already: the base learns more of it once it is seen to be there still. Where an
@@ -364,9 +373,7 @@ impl<T: TreeView> Planner<'_, T> {
         // What is to become the wanted one is no more in the tree: should that be called otherwise before
         // its content comes, it is still to go.
         if let Some(entry) = disk.and_then(|id| self.pairing.base.entry(id)) {
-            let dead = nodes_of_entry(entry).into_iter();
-            let tree = self.pairing.tree;
-            self.plan.deferred.extend(dead.filter(|&node| tree.entry(node).is_none()));
+            self.plan.deferred.extend(self.dead_nodes(entry));
         }
         self.plan.wanted.push(Wanted {
             node: view.standing(),
