@@ -115,6 +115,12 @@ const REGRESSIONS: &[u64] = &[
     311949,
     // A choice wrote down the place of a file and removed it as if it had not seen that.
     416463,
+    // A file could not be put in the place of a dead link, and was called otherwise when that was tried
+    // again: nobody removed the link.
+    924618,
+    // A file that hid a link was renamed elsewhere, and then edited where it still stood: the edit went
+    // to the link, and was refused.
+    928766,
 ];
 
 fn check(seed: u64) {

@@ -16,7 +16,7 @@ use super::tree::Tree;
 use crate::values::{
     Act, Acts, Body, DirectoryIndex, DirectoryRef, NewNode, Performed, Seen, SeenNodes,
 };
-use crate::vocabulary::{Kind, NodeId, Stamp};
+use crate::vocabulary::{Kind, Mode, NodeId, Stamp};
 
 /// How large a change gets before the rest of a batch goes into the next one, in bytes: well below
 /// what a message holds.
@@ -183,6 +183,9 @@ impl Scribe<'_, '_> {
     /// A new content for the node that stands (R7, R9).
     fn rewrite(&mut self, entry: &SeenNodes, body: Body, inherits: &[SeenNodes]) -> Performed {
         let edited = &entry[0];
+        if self.tree.kind(edited.node) != Some(body.kind()) {
+            return self.beside(edited.node, body);
+        }
         let seen_stamp = edited.contents.iter().max().copied();
         let current = self.tree.content_values(edited.node);
         let seen_body = current
@@ -215,6 +218,16 @@ impl Scribe<'_, '_> {
         };
         let written = SmallVec::from_elem((edited.node, stamp), 1);
         Performed { written, absorbed, ..Performed::default() }
+    }
+
+    /// What its author wrote at the path of a node that is no such thing, as the file that stood there is
+    /// elsewhere by now and had hidden a link: a node of its own.
+    fn beside(&mut self, node: NodeId, body: Body) -> Performed {
+        let Some((_, place)) = self.tree.place(node) else { return Performed::default() };
+        let mode = Mode::new(if body.kind() == Kind::Symlink { 0o777 } else { 0o644 });
+        let birth = Birth { place, body, mode, owner: None, xattrs: Default::default() };
+        let written = SmallVec::from_elem(self.draft.birth(birth), 1);
+        Performed { written, ..Performed::default() }
     }
 
     /// All that is open at an entry beside what its observer saw stand there: hidden nodes, their
