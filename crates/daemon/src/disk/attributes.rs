@@ -14,7 +14,7 @@ use pleach_core::vocabulary::{Attributes, Fingerprint, Kind, Mode, Owner, Timest
 use rustix::fs::{AtFlags, Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::stat::times_with_mtime;
+use super::stat::{stat_handle, times_with_mtime};
 
 /// The longest list of attribute names that Linux gives (xattr(7), `XATTR_LIST_MAX`).
 const LIST_BYTES_MAX: usize = 64 << 10;
@@ -147,24 +147,39 @@ impl AttributeRules {
         }
     }
 
-    /// Sets owner, mode, attributes and mtime of a file just made, by its ordinary handle.
+    /// The mode to make a file with that is to get `attributes`: no special bits before it has its owner.
+    pub(crate) fn mode_to_make(&self, attributes: &Attributes) -> rustix::fs::Mode {
+        rustix::fs::Mode::from_raw_mode(attributes.mode.bits() & 0o777)
+    }
+
+    /// Sets attributes and mtime of a file just made, by its ordinary handle; owner and mode as far as
+    /// they are not what it was made with. Says how it was left.
     pub(crate) fn set_new(
         &self,
         file: BorrowedFd<'_>,
         attributes: &Attributes,
         mtime: Timestamp,
-    ) -> Result<(), Errno> {
-        if let Some((uid, gid)) = self.owner_to_set(attributes) {
-            rustix::fs::fchown(file, Some(uid), Some(gid))?;
-        }
-        rustix::fs::fchmod(file, self.mode_over(attributes.mode, Mode::new(0)))?;
+    ) -> Result<Fingerprint, Errno> {
         for (name, value) in &attributes.xattrs {
             match rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty()) {
                 Err(Errno::OPNOTSUPP) => {}
                 result => result?,
             }
         }
-        rustix::fs::futimens(file, &times_with_mtime(mtime))
+        rustix::fs::futimens(file, &times_with_mtime(mtime))?;
+        let made = stat_handle(file)?;
+        let owner = self.owner_to_set(attributes);
+        let owner = owner.filter(|(uid, gid)| (uid.as_raw(), gid.as_raw()) != (made.uid, made.gid));
+        let mode = self.mode_over(attributes.mode, Mode::new(0));
+        if owner.is_none() && mode.bits() == made.mode.bits() {
+            return Ok(made);
+        }
+        // chown clears setuid and setgid: it comes first.
+        if let Some((uid, gid)) = owner {
+            rustix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        rustix::fs::fchmod(file, mode)?;
+        stat_handle(file)
     }
 
     fn owner_to_set(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {

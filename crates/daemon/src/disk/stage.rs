@@ -103,7 +103,7 @@ impl Disk {
         if fetched.is_none() {
             flags |= OFlags::CREATE | OFlags::EXCL;
         }
-        let mode = Mode::RUSR | Mode::WUSR;
+        let mode = self.attributes.mode_to_make(plan.attributes);
         let file =
             rustix::fs::openat(self.staging.directory(), name, flags, mode).map_err(failed)?;
         match plan.source {
@@ -123,13 +123,11 @@ impl Disk {
                 copy_verified(&from, &file, plan)?;
             }
         }
-        self.attributes
-            .set_new(file.as_fd(), plan.attributes, plan.content.mtime)
-            .map_err(failed)?;
+        let set = self.attributes.set_new(file.as_fd(), plan.attributes, plan.content.mtime);
+        let fingerprint = set.map_err(failed)?;
         if sync == Sync::Now {
             rustix::fs::fsync(&file).map_err(failed)?;
         }
-        let fingerprint = stat_handle(&file).map_err(failed)?;
         if fingerprint.size != plan.content.size {
             return Err(wrong_content(plan.path));
         }
