@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Disk;
+use super::hints::Hints;
 use super::root::STATE_NAME;
 use super::stage::{FilePlan, Staged, Sync, Wanted};
 use super::stat::{problem, stat_at, stat_handle};
@@ -65,12 +66,15 @@ impl Disk {
             return batch.iter().map(outcome).collect();
         }
         let mut staged = self.stage_all(batch);
+        let hints = self.hints.clone();
+        hints.iter().for_each(Hints::hold);
         let mut run = Run::new(self);
         let outcomes: Vec<Outcome> = batch
             .iter()
             .zip(&mut staged)
             .map(|(effect, staged)| run.take(effect, staged.take()))
             .collect();
+        hints.iter().for_each(Hints::release);
         run.finish(outcomes, batch)
     }
 

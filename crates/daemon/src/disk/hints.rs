@@ -1,13 +1,17 @@
 //! Hints: where to look, from the watcher's thread to the driver. In order, bounded, without duplicates.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use pleach_core::vocabulary::TreePath;
 use tokio::sync::Notify;
 
 /// How many hints wait at most; one more and they become one [`Dirty::Overflow`].
 const HINTS_MAX: usize = 65_536;
+
+/// How long events may wait for the end of a hold: the system keeps so many and no more.
+const HOLD_MAX: Duration = Duration::from_millis(100);
 
 /// Where to look, and how urgently. Never a fact: the look says what is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +41,8 @@ pub struct Hints(Arc<Inner>);
 struct Inner {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    held_until: Mutex<Option<Instant>>,
+    released: Condvar,
 }
 
 /// What waits, by the order in which it was last hinted.
@@ -83,6 +89,33 @@ impl Hints {
     #[must_use]
     pub fn take(&self) -> Vec<Dirty> {
         std::mem::take(&mut *self.waiting()).in_order.into_values().collect()
+    }
+
+    /// Leaves what happens from now on with the system until [`Hints::release`], or a moment: taken one
+    /// by one, the echoes of many renames would cost as much as these.
+    pub(crate) fn hold(&self) {
+        *self.held_until() = Some(Instant::now() + HOLD_MAX);
+    }
+
+    pub(crate) fn release(&self) {
+        *self.held_until() = None;
+        self.0.released.notify_all();
+    }
+
+    /// Waits while hints are held; for the thread that takes events.
+    pub(crate) fn await_release(&self) {
+        let mut held_until = self.held_until();
+        while let Some(left) =
+            held_until.and_then(|until| until.checked_duration_since(Instant::now()))
+            && !left.is_zero()
+        {
+            let waited = self.0.released.wait_timeout(held_until, left);
+            held_until = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn held_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.held_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn add(&self, dirty: Dirty) {
@@ -153,6 +186,18 @@ mod tests {
         hints.add(name("later"));
         hints.add(Dirty::RootGone);
         assert_eq!(hints.take(), [Dirty::Overflow, Dirty::RootGone]);
+    }
+
+    #[test]
+    fn a_hold_ends_by_itself() {
+        let hints = Hints::default();
+        hints.hold();
+        let start = Instant::now();
+        hints.await_release();
+        assert!(start.elapsed() >= HOLD_MAX);
+        hints.hold();
+        hints.release();
+        hints.await_release();
     }
 
     #[tokio::test]

@@ -74,6 +74,8 @@ pub struct Disk {
     durability: Durability,
     /// Touched and synced to commit the journal.
     commit_mark: OwnedFd,
+    /// Hints that are held while a batch is put in place.
+    hints: Option<Hints>,
     /// Set when nobody waits for what is read any more.
     stopping: Arc<AtomicBool>,
     progress: Arc<LookProgress>,
@@ -123,6 +125,7 @@ impl Disk {
             attributes,
             durability,
             commit_mark,
+            hints: None,
             stopping: Arc::default(),
             progress: Arc::default(),
             #[cfg(test)]
@@ -137,6 +140,11 @@ impl Disk {
     #[must_use]
     pub fn stopping(&self) -> Arc<AtomicBool> {
         self.stopping.clone()
+    }
+
+    /// Holds these hints while a batch is put in place: most of them would be its echoes.
+    pub fn hold_while_placing(&mut self, hints: Hints) {
+        self.hints = Some(hints);
     }
 
     /// How far looks have come.

@@ -337,6 +337,7 @@ enum Meaning {
 
 impl Listener {
     fn hear(&self, event: notify::Result<notify::Event>) {
+        self.hints.await_release();
         let event = match event {
             Ok(event) => event,
             Err(error) => {

@@ -240,7 +240,7 @@ impl NodeBuilder {
         };
         let path = root.path().to_owned();
         let io = |what, source| StartError::Io { what, path: path.clone(), source };
-        let disk =
+        let mut disk =
             Disk::open(root.clone(), disk_options).map_err(|source| io("can't work on", source))?;
         let (jobs, jobs_out) = sync_channel(JOBS_MAX);
         let contents = Arc::new(Contents {
@@ -294,6 +294,7 @@ impl NodeBuilder {
         state.set_meta(&[(MetaKey::Listening, &listening)])?;
         let (watcher, hints) = Watcher::start(&root)
             .map_err(|problem| io("can't watch", std::io::Error::other(problem.reason)))?;
+        disk.hold_while_placing(hints.clone());
         let listener = control::bind(root.path())
             .map_err(|source| io("can't make the control socket of", source))?;
         let (calls, calls_out) = mpsc::channel(CALLS_MAX);
