@@ -76,15 +76,18 @@ impl Target {
 pub(super) struct Reach {
     me: MasterId,
     targets: BTreeMap<PeerId, Target>,
+    /// Whether the members known at the start have been set.
+    started: bool,
 }
 
 impl Reach {
     pub(super) fn new(me: MasterId) -> Self {
-        Self { me, targets: BTreeMap::new() }
+        Self { me, targets: BTreeMap::new(), started: false }
     }
 
     /// Sets the members; who is new, or has a new address, is to be dialled.
     pub(super) fn set_members(&mut self, members: &[(PeerId, &Member)], now: Instant) {
+        let starting = !std::mem::replace(&mut self.started, true);
         self.targets.retain(|peer, _| members.iter().any(|(member, _)| member == peer));
         for (peer, member) in members {
             let target =
@@ -95,7 +98,8 @@ impl Reach {
             target.listed = listed;
             if fresh {
                 target.failures = 0;
-                target.due = Some(now + target.head_start);
+                let delay = if starting { Duration::ZERO } else { target.head_start };
+                target.due = Some(now + delay);
             }
         }
     }
@@ -337,9 +341,19 @@ mod tests {
         let now = Instant::now();
         let (peer, member) = member(&[TCP]);
         let mut reach = Reach::new(MasterId([255; 32]));
+        reach.set_members(&[], now);
         reach.set_members(&[(peer, &member)], now);
         assert_eq!(dials(&mut reach, now), [""; 0]);
         assert_eq!(dials(&mut reach, now + HEAD_START), [TCP]);
+    }
+
+    #[test]
+    fn whoever_is_known_at_the_start_is_dialled_at_once() {
+        let now = Instant::now();
+        let (peer, member) = member(&[TCP]);
+        let mut reach = Reach::new(MasterId([255; 32]));
+        reach.set_members(&[(peer, &member)], now);
+        assert_eq!(dials(&mut reach, now), [TCP]);
     }
 
     #[test]
