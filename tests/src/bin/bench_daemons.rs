@@ -20,6 +20,9 @@ use rustix::fs::inotify;
 /// How long any one thing may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// How often files are counted.
+const COUNT_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How many files are saved in turn.
 const PAGES: usize = 100;
 
@@ -173,7 +176,11 @@ fn count_files(directory: &Path) -> usize {
 fn await_files(directory: &Path, count: usize) {
     wait_until(&format!("{count} files arrive"), PATIENCE, || match count_files(directory) {
         found if found >= count => Ok(()),
-        found => Err(format!("{found} so far")),
+        found => {
+            // Counting takes time from those who make them.
+            std::thread::sleep(COUNT_INTERVAL);
+            Err(format!("{found} so far"))
+        }
     });
 }
 
@@ -191,6 +198,8 @@ fn tree(options: &Options, wanted: &dyn Fn(&str) -> bool) {
     // removed a moment before.
     let rsync = wanted("first-sync").then(|| rsync_rate(&cluster.masters[0], files)).flatten();
 
+    // What rsync has left unwritten, pleach would have to write with its own.
+    rustix::fs::sync();
     let start = Instant::now();
     let mut b = Master::new(cluster.scratch.path(), "b");
     b.join(&cluster.masters[0]);
@@ -248,6 +257,7 @@ fn rsync_rate(a: &Master, files: usize) -> Option<(f64, tempfile::TempDir)> {
         if listed.is_ok_and(|status| status.success()) { Ok(()) } else { Err(String::new()) }
     });
     let target = scratch.path().join("copy");
+    rustix::fs::sync();
     let start = Instant::now();
     let copied = Command::new("rsync").arg("-a").arg(&url).arg(&target).status();
     let elapsed = start.elapsed();
