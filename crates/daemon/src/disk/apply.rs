@@ -25,6 +25,8 @@ use super::walk::Parents;
 
 /// With so many files or more in a batch, one syncfs is cheaper than an fsync for each.
 const SYNCFS_FROM: usize = 4;
+/// With so many effects or more in a batch, what the watcher hears of them waits for the end.
+const HELD_EFFECTS_MIN: usize = 64;
 
 /// Why a step was not taken.
 pub(crate) enum Stop {
@@ -66,7 +68,7 @@ impl Disk {
             return batch.iter().map(outcome).collect();
         }
         let mut staged = self.stage_all(batch);
-        let hints = self.hints.clone();
+        let hints = self.hints.clone().filter(|_| batch.len() >= HELD_EFFECTS_MIN);
         hints.iter().for_each(Hints::hold);
         let mut run = Run::new(self);
         let outcomes: Vec<Outcome> = batch

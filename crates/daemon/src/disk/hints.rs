@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 /// How many hints wait at most; one more and they become one [`Dirty::Overflow`].
 const HINTS_MAX: usize = 65_536;
 
-/// How long events may wait for the end of a hold: the system keeps so many and no more.
-const HOLD_MAX: Duration = Duration::from_millis(100);
+/// How long events may wait for the end of a hold: the system keeps 16,384 and no more, and a user's are
+/// among them.
+const HOLD_MAX: Duration = Duration::from_millis(40);
 
 /// Where to look, and how urgently. Never a fact: the look says what is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
