@@ -35,7 +35,7 @@ use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
 use crate::values::{
     Base, BaseError, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature,
-    SignedChange, TreeDelta,
+    SignedChange, TreeDelta, TreeView,
 };
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, Moment, NodeId, StoreId, TreePath, VersionVector, WriterId,
@@ -188,7 +188,8 @@ impl Engine {
         }
         let unparked = base.parked().filter(|id| !parked.contains(id)).collect();
         let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
-        let touched = replica.tree().nodes().collect();
+        let nodes = replica.tree().nodes();
+        let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
         Ok(Self {
             identity,
             replica,
@@ -534,4 +535,22 @@ impl Engine {
         });
         self.touched.extend(self.base.entry(id).and_then(|entry| entry.standing()));
     }
+}
+
+/// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as
+/// it is there, or in neither.
+fn is_at_rest(base: &Base, tree: &impl TreeView, node: NodeId) -> bool {
+    if base.formerly_of(node).next().is_some() {
+        return false;
+    }
+    let known = base.by_node(node).and_then(|id| base.entry(id));
+    let (Some(view), Some(known)) = (tree.entry(node), known) else {
+        return tree.entry(node).is_none() && known.is_none();
+    };
+    base.by_node(view.parent) == Some(known.parent)
+        && view.name == known.name
+        && view.nodes == known.nodes
+        && view.body == known.body
+        && view.attributes == known.attributes
+        && (!known.is_directory() || known.fingerprint.modified == known.body.mtime())
 }
