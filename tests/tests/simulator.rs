@@ -121,6 +121,9 @@ const REGRESSIONS: &[u64] = &[
     // A file that hid a link was renamed elsewhere, and then edited where it still stood: the edit went
     // to the link, and was refused.
     928766,
+    // A file was renamed to where another had just gone from, and edited at once: it was taken for that
+    // other one, edited, and what was in conflict at its own path for removed.
+    1524149,
 ];
 
 fn check(seed: u64) {

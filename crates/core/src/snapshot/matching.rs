@@ -11,7 +11,7 @@ use super::survey::{
     Dir, Identity, Reading, Sighting, Survey, Whereabouts, candidates, is_directory,
 };
 use crate::values::{Base, BaseId};
-use crate::vocabulary::Kind;
+use crate::vocabulary::{Kind, Timestamp};
 
 /// What a sighting is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,9 +234,11 @@ impl Matcher<'_> {
             let over = self.occupant_of_kind(at).is_some();
             let origin = self.origins(at).into_iter().find(|id| {
                 let entry = self.base.entry(*id).expect("a candidate is in the base");
-                // Where a path changes hands, an inode number alone may be a reused one.
-                !self.moved.contains_key(id)
-                    && (!over || entry.fingerprint.same_bytes(&fingerprint))
+                // Where a path changes hands, and nobody knows of births, an inode number alone may be a
+                // reused one.
+                let surely = fingerprint.born != Timestamp::default()
+                    || entry.fingerprint.same_bytes(&fingerprint);
+                !self.moved.contains_key(id) && (!over || surely)
             });
             if let Some(id) = origin {
                 self.moved.insert(id, at);
