@@ -124,6 +124,9 @@ const REGRESSIONS: &[u64] = &[
     // A file was renamed to where another had just gone from, and edited at once: it was taken for that
     // other one, edited, and what was in conflict at its own path for removed.
     1524149,
+    // A user put something into a directory on its way to the parking area, and it was removed elsewhere:
+    // it stayed there for good.
+    3013731,
 ];
 
 fn check(seed: u64) {

@@ -292,8 +292,30 @@ impl<T: TreeView> Planner<'_, T> {
         self.consumed.insert(id);
         if spot != Spot::Base(BaseId::PARKING) {
             self.plan.disturbed.insert(spot);
+        } else if entry.is_directory() {
+            self.bring_back(id, entry);
         }
         true
+    }
+
+    /// A parked directory that can't be removed holds what a user put into it on its way there, and nobody
+    /// looks into the parking area: it comes back to where it is looked at. One that was removed is not
+    /// there to come.
+    fn bring_back(&mut self, id: BaseId, entry: &BaseEntry) {
+        let root = Spot::Base(BaseId::ROOT);
+        let name = format!("recovered-{}", id.0);
+        let name = Name::try_from(name.as_str()).expect("a word and digits are a name");
+        if self.picture.occupant(root, &name).is_some() {
+            return;
+        }
+        let Some(directory) = self.picture.location(root) else { return };
+        let effect = Effect::Move {
+            from: Location::Parked(ParkingId(id.0), TreePath::root()),
+            to: directory.join(&name),
+            expected: entry.fingerprint,
+        };
+        let then = Then::Relocate { id, parent: root, name, nodes: entry.nodes.clone() };
+        self.push(effect, nodes_of_entry(entry), then);
     }
 
     /// Puts the content of a file or link that is in its place, and its attributes.
