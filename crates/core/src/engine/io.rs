@@ -107,8 +107,8 @@ pub enum Output {
     Look(Look),
     /// Take these steps on the disk; answered by [`Input::Applied`].
     Apply(Vec<Effect>),
-    /// Fetch contents, from among the own versions or from others; each is answered by [`Input::Fetched`], [`Input::Arrived`] or
-    /// [`Input::FetchFailed`] or [`Input::NotTaken`].
+    /// Fetch contents, from among the own versions or from others; each is answered by
+    /// [`Input::Fetched`], [`Input::Arrived`], [`Input::FetchFailed`] or [`Input::NotTaken`].
     Fetch(Vec<Wanted>),
     /// Keep a content among the versions: it is in the staging area, or right here.
     Retain {

@@ -432,7 +432,7 @@ impl Matcher<'_> {
                 removed.push(id);
             }
         }
-        removed.sort_by_cached_key(|&id| std::cmp::Reverse((depth(self.base, id), id)));
+        removed.sort_by_cached_key(|&id| std::cmp::Reverse((self.base.depth(id), id)));
         removed
     }
 
@@ -460,13 +460,4 @@ impl Matcher<'_> {
             .map(|(_, child)| child)
             .collect()
     }
-}
-
-fn depth(base: &Base, mut id: BaseId) -> usize {
-    let mut depth = 0;
-    while let Some(entry) = base.entry(id).filter(|_| id != BaseId::ROOT) {
-        depth += 1;
-        id = entry.parent;
-    }
-    depth
 }

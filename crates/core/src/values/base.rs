@@ -329,6 +329,17 @@ impl Base {
         }
     }
 
+    /// How many entries there are from the root, or from the parking area, to this one: none of the root.
+    #[must_use]
+    pub fn depth(&self, mut id: BaseId) -> usize {
+        let mut depth = 0;
+        while let Some(entry) = self.entry(id).filter(|_| id != BaseId::ROOT) {
+            depth += 1;
+            id = entry.parent;
+        }
+        depth
+    }
+
     /// The rows that changed since the last call, by key.
     pub fn take_dirty_rows(&mut self) -> Vec<BaseRow> {
         let dirty = std::mem::take(&mut self.dirty);

@@ -323,7 +323,7 @@ impl<T: TreeView> Planner<'_, T> {
     fn remove_doomed(&mut self) {
         let mut doomed: Vec<_> = self.doomed.difference(&self.picture.removed).copied().collect();
         let base = self.pairing.base;
-        doomed.sort_by_cached_key(|&id| (std::cmp::Reverse(depth(base, id)), id));
+        doomed.sort_by_cached_key(|&id| (std::cmp::Reverse(base.depth(id)), id));
         for id in doomed {
             let empty = self.picture.children(id).is_empty();
             if !(empty && self.remove(id))
@@ -452,13 +452,4 @@ fn nodes_after_move(entry: &BaseEntry, view: &EntryView) -> SeenNodes {
             Some(Seen { node: seen.node, places: seen.places.clone(), contents })
         })
         .collect()
-}
-
-fn depth(base: &Base, mut id: BaseId) -> usize {
-    let mut depth = 0;
-    while let Some(entry) = base.entry(id).filter(|_| id != BaseId::ROOT) {
-        depth += 1;
-        id = entry.parent;
-    }
-    depth
 }
