@@ -70,6 +70,8 @@ pub(crate) struct Master {
 
 /// A change in the making.
 struct Draft {
+    /// The stamp before that of the first write.
+    before: Stamp,
     writes: Vec<(NodeId, Write)>,
 }
 
@@ -79,9 +81,15 @@ impl Draft {
     }
 
     fn places(&self, node: NodeId) -> bool {
-        self.writes.iter().any(|(other, write)| {
+        self.place_of(node).is_some()
+    }
+
+    /// The stamp of the place that the draft writes for a node.
+    fn place_of(&self, node: NodeId) -> Option<Stamp> {
+        let index = self.writes.iter().position(|(other, write)| {
             *other == node && matches!(write, Write::Register(_, Register::Place, _))
-        })
+        })?;
+        Some(Stamp { counter: self.before.counter + 1 + index as u64, ..self.before })
     }
 }
 
@@ -151,7 +159,8 @@ impl Master {
     /// Does a deed as one change; answers the bytes that its user knowingly ended.
     pub(crate) fn perform(&mut self, deed: &Deed, unseen: Vec<Stamp>) -> Vec<Body> {
         let act = Acting { tree: &self.tree, entries: entries(&self.tree), unseen };
-        let mut draft = Draft { writes: vec![] };
+        let before = Stamp { counter: self.counter, writer: self.writer };
+        let mut draft = Draft { before, writes: vec![] };
         let ended = act.perform(&mut draft, deed);
         self.commit(draft);
         ended
@@ -357,6 +366,9 @@ impl Acting<'_> {
 
     fn write(&self, draft: &mut Draft, node: NodeId, body: Body, mut carried: Vec<Carried>) {
         carried.retain(|version| !version.body.same_bytes(&body));
+        if self.tree.has_removed(node, &carried) {
+            draft.put(node, Register::Deleted, Value::Deleted(None));
+        }
         let content = Content { body, carried };
         draft.put(node, Register::Content, Value::Content(content));
     }
@@ -384,6 +396,10 @@ impl Acting<'_> {
         self.settle_above(draft, path);
         let nodes = &self.entries[path];
         let mut ended = vec![];
+        for &node in nodes {
+            let place = self.tree.place(node).unwrap().1;
+            draft.put(node, Register::Place, Value::Place(place));
+        }
         if let Some(standing) = self.tree.contents(nodes[0]) {
             ended.extend(standing.open.into_iter().map(|version| version.body));
             self.write(draft, nodes[0], standing.body, vec![]);
@@ -394,16 +410,12 @@ impl Acting<'_> {
             ended.push(hidden.body);
             self.delete(draft, node);
         }
-        for &node in nodes {
-            let place = self.tree.place(node).unwrap().1;
-            draft.put(node, Register::Place, Value::Place(place));
-        }
         ended
     }
 
     fn delete(&self, draft: &mut Draft, node: NodeId) {
         let seen = self.tree.seen(node).unwrap();
-        let removed = self.tree.removed_contents(node);
+        let removed = self.tree.removed_contents(node).into_iter().chain(draft.place_of(node));
         let observed = seen.places.into_iter().chain(seen.contents).chain(removed).collect();
         let (above, unseen) = (self.tree.above(node), self.unseen.clone());
         let deletion = Deletion { observed, above, unseen };

@@ -21,6 +21,14 @@ impl Tree {
         stamps.filter(|&stamp| self.is_removed(key, stamp)).collect()
     }
 
+    /// Whether one of these versions would be removed at the node, if they were carried there: once they
+    /// were its own, somebody renamed it away with them, and now they come back.
+    #[must_use]
+    pub fn has_removed(&self, node: NodeId, versions: &[Carried]) -> bool {
+        let Some(key) = self.key(node) else { return false };
+        versions.iter().any(|version| self.is_removed(key, version.stamp))
+    }
+
     /// The current contents by rising stamp, as [`super::node::Node::several_contents`] has them,
     /// without those that are removed; all of them if a delete has seen each.
     pub(super) fn live_contents(&self, key: Key) -> Vec<&ContentValue> {
