@@ -127,6 +127,12 @@ const REGRESSIONS: &[u64] = &[
     // A user put something into a directory on its way to the parking area, and it was removed elsewhere:
     // it stayed there for good.
     3013731,
+    // A content that was staged for a path became a conflict's version: it was asked for again, although it
+    // was here, and when its author had overwritten it, for ever.
+    4014517,
+    // A conflict was resolved for a version that nobody held any more: what is shown until that comes was
+    // taken for lost.
+    5002122,
 ];
 
 fn check(seed: u64) {

@@ -214,8 +214,13 @@ impl World {
         };
         let held = versions.filter(is_held);
         let disputed = held.filter_map(|version| key_of(&version.body)).collect();
+        let nowhere = self.unobtainable(&listing_of(running[0].engine.replica().tree()));
         let mut retained = BTreeSet::new();
         for master in &self.masters {
+            // What is there in the place of a content that never comes stays.
+            let disk = master.disk.listing();
+            let stands_in = nowhere.iter().filter_map(|path| disk.get(path));
+            retained.extend(stands_in.filter_map(|entry| key_of(&entry.body)));
             retained.extend(master.disk.version_hashes());
             retained.extend(master.durable.retained.keys());
         }

@@ -360,6 +360,14 @@ fn play(seed: u64) {
 }
 
 #[test]
+fn histories_that_once_broke_a_law_obey_them() {
+    // A version was renamed away with its file, and came back with another: an old delete removed it there.
+    play(1_000_405);
+    // The player itself deleted a directory whose place it had just written down, and had not seen that.
+    play(1_006_094);
+}
+
+#[test]
 fn thousands_of_histories_obey_the_laws() {
     let histories = std::env::var("PLEACH_HISTORIES").ok().and_then(|count| count.parse().ok());
     let first = std::env::var("PLEACH_FIRST_SEED").ok().and_then(|seed| seed.parse().ok());
