@@ -127,6 +127,9 @@ const REGRESSIONS: &[u64] = &[
     // A user put something into a directory on its way to the parking area, and it was removed elsewhere:
     // it stayed there for good.
     3013731,
+    // Two files of equal bytes were swapped, and the directory of one renamed before it could be read: the
+    // other took its place, and its mtime.
+    3024258,
     // A content that was staged for a path became a conflict's version: it was asked for again, although it
     // was here, and when its author had overwritten it, for ever.
     4014517,

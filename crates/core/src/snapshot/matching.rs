@@ -341,6 +341,9 @@ impl Matcher<'_> {
         let mut again = Vec::new();
         let mut unclear: Vec<usize> =
             (0..verdicts.len()).filter(|&at| verdicts[at] == Verdict::Unclear).collect();
+        // Nor is what was renamed there known to have left its place.
+        self.moved.retain(|_, &mut by| verdicts[by] != Verdict::Unclear);
+        self.continued.retain(|_, &mut by| verdicts[by] != Verdict::Unclear);
         loop {
             for at in std::mem::take(&mut unclear) {
                 self.hold_involved(at);
