@@ -225,18 +225,31 @@ impl<T: TreeView> Pairing<'_, T> {
                 if disk.is_some_and(|id| self.base.is_within(parent, id)) {
                     agenda.needed.extend(self.above(&view));
                 }
+                // Whoever renames the directory with this in it is to be known to mean all its nodes.
+                let above = self.tree.entry(view.parent);
+                if above.is_some_and(|above| !self.has_nodes_of(parent, &above)) {
+                    agenda.needed.push(view.parent);
+                }
             }
             None => agenda.needed.push(view.parent),
         }
         if view.body.kind() == Kind::Directory
-            && let Some(id) = disk
-            && !self.has_nodes_of(id, &view)
+            && !disk.is_some_and(|id| self.has_nodes_of(id, &view))
         {
             // Directories were united or separated: each child may belong elsewhere now.
-            let wanted = self.tree.children(view.standing());
-            agenda.nodes.extend(wanted.into_iter().map(|(_, node)| node));
-            let known = self.base.children(id).filter_map(|(_, child)| self.base.entry(child));
-            agenda.nodes.extend(known.flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)));
+            let wanted = self.tree.children(view.standing()).into_iter().map(|(_, node)| node);
+            match disk {
+                Some(id) => {
+                    agenda.nodes.extend(wanted);
+                    let known = self.base.children(id);
+                    let known = known.filter_map(|(_, child)| self.base.entry(child));
+                    let known = known.flat_map(|entry| entry.nodes.iter().map(|seen| seen.node));
+                    agenda.nodes.extend(known);
+                }
+                None => {
+                    agenda.nodes.extend(wanted.filter(|&node| self.base.by_node(node).is_some()))
+                }
+            }
         }
         considered.wants.insert(view.standing(), Want { view, disk });
     }
