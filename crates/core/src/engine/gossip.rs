@@ -229,6 +229,7 @@ impl Engine {
         let arrival = self.transfer.arrived(hash);
         self.forget_fetch_problems();
         self.touched.extend(&arrival.nodes);
+        self.ready.extend(&arrival.nodes);
         self.touched.append(&mut self.stalled);
         if arrival.retain {
             self.retained.insert(hash);
@@ -300,7 +301,8 @@ impl Engine {
                     self.transfer.consumed(&hash);
                 }
             }
-            self.touched.extend(arrival.nodes);
+            self.touched.extend(&arrival.nodes);
+            self.ready.extend(arrival.nodes);
         }
         self.forget_fetch_problems();
         self.touched.append(&mut self.stalled);

@@ -128,6 +128,8 @@ pub struct Engine {
     turn: Turn,
     /// Nodes whose entry may differ from the base.
     touched: BTreeSet<NodeId>,
+    /// Touched nodes whose content has come: the first to be planned.
+    ready: BTreeSet<NodeId>,
     /// Nodes that wait for something else to happen first.
     stalled: BTreeSet<NodeId>,
     /// Nodes of which a path was not as the base has it: they wait until that has been looked at.
@@ -200,6 +202,7 @@ impl Engine {
             problems: Problems::default(),
             turn: Turn::Idle,
             touched,
+            ready: BTreeSet::new(),
             stalled: BTreeSet::new(),
             doubted: BTreeMap::new(),
             postponed: BTreeMap::new(),

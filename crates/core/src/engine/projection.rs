@@ -7,13 +7,16 @@ use super::{Blocked, Engine, Output, Turn};
 use crate::checkout::{self, Availability, Completion, Limits, Plan};
 use crate::snapshot::Scope;
 use crate::values::{
-    BaseId, Body, Effect, Event, FileContent, Location, Outcome, Problem, ProblemKind, PutSource,
-    Record, TreeView as _,
+    BaseId, Body, Effect, EntryView, Event, FileContent, Location, Outcome, Problem, ProblemKind,
+    PutSource, Record, TreeView as _,
 };
 use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
 const LIMITS: Limits = Limits { entries_max: 2_048 };
+/// So many contents are asked for before a plan finds that it lacks them: what two batches can use, and
+/// what comes meanwhile.
+const WANTED_AHEAD_MAX: u64 = 8_192;
 /// How often a node waits for its path to settle before it is projected all the same.
 const POSTPONED_MAX: u32 = 8;
 /// After so many attempts in a row that found something else than a look did, a node waits.
@@ -65,29 +68,92 @@ impl Engine {
         self.turn = Turn::Applying(Box::new(plan));
     }
 
-    /// What the next plan is about. Of more than one takes, what is in the same directories comes together:
-    /// else each plan would disturb them all, and set each right again.
+    /// What the next plan is about: first of all what has come, then the rest. Of more than one takes, what
+    /// is in the same directories comes together: else each plan would disturb them all, and set each right
+    /// again.
     fn next_touched(&mut self) -> BTreeSet<NodeId> {
-        if self.touched.len() <= LIMITS.entries_max {
-            return std::mem::take(&mut self.touched);
-        }
-        let tree = self.replica.tree();
+        let all = self.touched.len() <= LIMITS.entries_max;
         let mut chosen = BTreeSet::new();
+        let mut ready = std::mem::take(&mut self.ready);
+        while !all
+            && chosen.len() < LIMITS.entries_max
+            && let Some(node) = ready.pop_first()
+        {
+            if self.touched.remove(&node) {
+                chosen.insert(node);
+                self.choose_siblings(node, &mut chosen, |sibling| ready.remove(&sibling));
+            }
+        }
+        self.ready = if all { BTreeSet::new() } else { ready };
         while chosen.len() < LIMITS.entries_max
             && let Some(node) = self.touched.pop_first()
         {
-            chosen.insert(node);
-            let siblings = tree.entry(node).map(|entry| tree.children(entry.parent));
-            for (_, sibling) in siblings.unwrap_or_default() {
-                if chosen.len() >= LIMITS.entries_max {
-                    return chosen;
-                }
-                if self.touched.remove(&sibling) {
-                    chosen.insert(sibling);
-                }
+            if !self.only_wants(node) {
+                chosen.insert(node);
+            }
+            if !all {
+                self.choose_siblings(node, &mut chosen, |_| true);
             }
         }
         chosen
+    }
+
+    /// Chooses touched nodes that are in the same directory as `node`, as far as there is room.
+    fn choose_siblings(
+        &mut self,
+        node: NodeId,
+        chosen: &mut BTreeSet<NodeId>,
+        mut may: impl FnMut(NodeId) -> bool,
+    ) {
+        let tree = self.replica.tree();
+        let siblings = tree.entry(node).map(|entry| tree.children(entry.parent));
+        for (_, sibling) in siblings.unwrap_or_default() {
+            if chosen.len() >= LIMITS.entries_max {
+                return;
+            }
+            if may(sibling) && self.touched.remove(&sibling) && !self.only_wants(sibling) {
+                chosen.insert(sibling);
+            }
+        }
+    }
+
+    /// Whether all there is to do for a node is to ask for its content, which is then done: no plan has to
+    /// find out. So it is with a new file that nothing is in the way of. What is asked for ahead is bounded.
+    fn only_wants(&mut self, node: NodeId) -> bool {
+        if self.transfer.outstanding().0 >= WANTED_AHEAD_MAX {
+            return false;
+        }
+        let Some(entry) = self.replica.tree().entry(node) else { return false };
+        let Body::File(content) = &entry.body else { return false };
+        let FileContent { hash, size, .. } = *content;
+        let lacks = size > 0 && matches!(self.availability(&hash), Availability::Missing);
+        if !lacks || !self.is_all_new(node, entry) {
+            return false;
+        }
+        self.unblocked(node);
+        self.transfer.want(node, hash, size, None);
+        true
+    }
+
+    /// Whether the disk has neither the entry nor anything at its place.
+    fn is_all_new(&self, mut node: NodeId, mut entry: EntryView) -> bool {
+        let (base, tree) = (&self.base, self.replica.tree());
+        loop {
+            let is_new = entry.nodes.len() == 1
+                && base.by_node(node).is_none()
+                && base.formerly_of(node).next().is_none();
+            if !is_new {
+                return false;
+            }
+            if let Some(directory) = base.by_node(entry.parent) {
+                return base.child(directory, &entry.name).is_none();
+            }
+            node = entry.parent;
+            match tree.entry(node) {
+                Some(above) => entry = above,
+                None => return false,
+            }
+        }
     }
 
     /// What waits in memory for nodes that wait themselves goes to the disk: memory is for what moves on,
