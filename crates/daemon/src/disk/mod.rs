@@ -10,6 +10,7 @@
 //! All access is by directory handle and never through a link (see `walk`). The code is synchronous: it
 //! belongs on a thread of its own. It decides nothing: what to look at and what to do, the engine says.
 
+mod ahead;
 mod apply;
 mod attributes;
 mod hints;

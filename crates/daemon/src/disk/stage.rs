@@ -62,18 +62,27 @@ static NO_REFLINK: AtomicBool = AtomicBool::new(false);
 impl Disk {
     /// Stages a regular file.
     pub(crate) fn stage_file(&self, plan: FilePlan<'_>, sync: Sync) -> Result<Staged, Problem> {
-        let (name, fetched) = match plan.source {
+        let hash = plan.content.hash;
+        let (name, fetched, written) = match plan.source {
             PutSource::Staged if plan.wanted == Wanted::LastTime => {
-                match self.staging.take(plan.content.hash) {
-                    Ok(name) => (name, Some(plan.content.hash)),
+                match self.staging.take(hash) {
+                    Ok(name) => (name, Some(hash), None),
                     // It may be among the versions.
-                    Err(Errno::NOENT) => (self.staging.fresh_name(), None),
+                    Err(Errno::NOENT) => (self.staging.fresh_name(), None, None),
                     Err(errno) => return Err(content_problem(errno, plan.path)),
                 }
             }
-            _ => (self.staging.fresh_name(), None),
+            PutSource::Inline(_) => match self.staging.take_ahead(&hash) {
+                Some((name, file)) => (name, None, Some(file)),
+                None => (self.staging.fresh_name(), None, None),
+            },
+            _ => (self.staging.fresh_name(), None, None),
         };
-        match self.fill(&name, plan, fetched, sync) {
+        let filled = match written {
+            Some(file) => self.complete(&file, plan, sync),
+            None => self.fill(&name, plan, fetched, sync),
+        };
+        match filled {
             Ok(fingerprint) => Ok(Staged { name, fingerprint, fetched }),
             Err(problem) => {
                 let _ = match fetched {
@@ -123,10 +132,21 @@ impl Disk {
                 copy_verified(&from, &file, plan)?;
             }
         }
+        self.complete(&file, plan, sync)
+    }
+
+    /// Gives a staged file that has its bytes the rest.
+    fn complete(
+        &self,
+        file: &OwnedFd,
+        plan: FilePlan<'_>,
+        sync: Sync,
+    ) -> Result<Fingerprint, Problem> {
+        let failed = |errno| problem(errno, plan.path);
         let set = self.attributes.set_new(file.as_fd(), plan.attributes, plan.content.mtime);
         let fingerprint = set.map_err(failed)?;
         if sync == Sync::Now {
-            rustix::fs::fsync(&file).map_err(failed)?;
+            rustix::fs::fsync(file).map_err(failed)?;
         }
         if fingerprint.size != plan.content.size {
             return Err(wrong_content(plan.path));
@@ -186,7 +206,9 @@ impl Disk {
     /// exchange, the next start knows that a user's file is under this name.
     pub(crate) fn name_for_exchange(&self, staged: &mut Staged) -> Result<(), Errno> {
         let directory = self.staging.directory();
-        let name = staged.name.replace(PUT_SUFFIX, SWAP_SUFFIX);
+        // What was written ahead is in a directory of its own: a start looks for it here.
+        let file = staged.name.rsplit('/').next().unwrap_or_default();
+        let name = file.replace(PUT_SUFFIX, SWAP_SUFFIX);
         rustix::fs::renameat_with(
             directory,
             &staged.name,
@@ -295,7 +317,7 @@ fn copy_bytes(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<ContentHash, Er
 }
 
 /// Writes `bytes` to the empty `file`.
-fn write_sparse(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+pub(super) fn write_sparse(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     if bytes.len() <= HOLE_BYTES {
         return write_full(file, bytes);
     }

@@ -4,6 +4,7 @@
 //! <hash>.part   being fetched; survives a restart, so that fetching resumes
 //! <hash>        complete and verified in this run; at the next start it is a `.part` again, since a
 //!               power cut may have torn what was never made durable
+//! ahead<d>/     small contents written ahead (see `ahead`); cleared at the next start
 //! <n>.put       about to be renamed into the tree; at the next start it is removed
 //! <n>.swap      about to be exchanged with a file of the tree, or that file already; at the next start
 //!               it goes to the versions
@@ -21,6 +22,7 @@ use pleach_core::vocabulary::ContentHash;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::ahead::Ahead;
 use super::read::{BUFFER_BYTES, read_full};
 use super::root::{Root, open_directory_in};
 
@@ -43,6 +45,7 @@ pub struct Staging(Arc<Inner>);
 struct Inner {
     directory: OwnedFd,
     next: AtomicU64,
+    ahead: Ahead,
 }
 
 /// Why a fetched content was not accepted.
@@ -60,8 +63,10 @@ impl Staging {
     /// Opens the staging area of `root` and clears what an earlier run left half done.
     pub(crate) fn open(root: &Root) -> Result<Self, Errno> {
         let directory = open_directory_in(root.state(), "staging")?;
-        let this = Self(Arc::new(Inner { directory, next: AtomicU64::new(1) }));
+        let this =
+            Self(Arc::new(Inner { directory, next: AtomicU64::new(1), ahead: Ahead::default() }));
         this.clear_leftovers()?;
+        this.clear_ahead_of_last_run()?;
         Ok(this)
     }
 
@@ -127,6 +132,10 @@ impl Staging {
 
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.0.directory.as_fd()
+    }
+
+    pub(super) fn ahead(&self) -> &Ahead {
+        &self.0.ahead
     }
 
     /// A name that nothing in the staging area has.

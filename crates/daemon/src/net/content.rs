@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use pleach_core::vocabulary::{ContentHash, MasterId, TreePath};
 
@@ -41,6 +42,10 @@ pub trait ContentSink: Send + Sync {
 
     /// Begins a content, or goes on with what an earlier attempt left. Blocks.
     fn begin(&self, hash: ContentHash, size: u64) -> io::Result<Box<dyn PartialContent>>;
+
+    /// Takes note of small contents that are about to be handed up in memory, verified and wanted: it
+    /// may prepare for them. Blocks.
+    fn prepare(&self, _contents: &[(ContentHash, Arc<[u8]>)]) {}
 
     /// A file here that probably shares most of its bytes: the version that the content replaces.
     /// It may change while it is read: the result is verified as a whole. Blocks.

@@ -185,6 +185,7 @@ impl Fetcher {
             contents.retain(|(hash, _)| state.wants.remove(hash).is_some());
         }
         if !contents.is_empty() {
+            self.sink.prepare(&contents);
             self.shared.events.send_blocking(NetEvent::Arrived(contents));
         }
     }

@@ -110,6 +110,10 @@ impl ContentSink for Contents {
         Ok(Box::new(Arriving { partial, counted }))
     }
 
+    fn prepare(&self, contents: &[(ContentHash, Arc<[u8]>)]) {
+        self.staging.write_ahead(contents);
+    }
+
     fn old_version(&self, hint: &TreePath) -> Option<File> {
         disk::open_any(&self.root, hint).ok().map(File::from)
     }

@@ -217,6 +217,7 @@ impl Hand {
         if leisure != Leisure::Settle {
             return leisure;
         }
+        self.disk.staging().clear_ahead();
         match self.disk.versions().settle(SETTLE_BYTES) {
             Ok(0) => Leisure::Nothing,
             Ok(_) => Leisure::Settle,

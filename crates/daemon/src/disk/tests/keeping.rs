@@ -91,6 +91,50 @@ fn complete_content_is_checked_again_after_a_restart() {
     assert_eq!(bench.state_names("staging"), [hash.to_string()]);
 }
 
+#[test]
+fn content_written_ahead_is_what_is_put() {
+    let mut bench = Bench::new();
+    let ahead = |bytes: &'static [u8]| (ContentHash::of(bytes), Arc::from(bytes));
+    bench.disk.staging().write_ahead(&[ahead(b"new"), ahead(b"over"), ahead(b"unused")]);
+    let inode = |bench: &Bench, name: &str| std::fs::metadata(bench.at(name)).unwrap().ino();
+    let written: Vec<u64> = std::fs::read_dir(bench.at(".pleach/staging/ahead0"))
+        .unwrap()
+        .map(|entry| std::os::unix::fs::DirEntryExt::ino(&entry.unwrap()))
+        .collect();
+    assert_eq!(written.len(), 3);
+    bench.write("g", b"old");
+    let expected = Expected::Present(bench.fingerprint("g"));
+    let outcomes =
+        bench.disk.apply(&[put("f", Expected::Absent, b"new"), put("g", expected, b"over")]);
+    assert_eq!(done(&outcomes[0]), bench.fingerprint("f"));
+    assert_eq!(done(&outcomes[1]), bench.fingerprint("g"));
+    assert_eq!((bench.read("f"), bench.read("g")), ("new".to_owned(), "over".to_owned()));
+    assert!(written.contains(&inode(&bench, "f")) && written.contains(&inode(&bench, "g")));
+    assert_eq!((mode_of(&bench.at("f")), mtime_of(&bench.at("f")).0), (0o644, MTIME.seconds));
+    assert_eq!(bench.state_names("staging/ahead0").len(), 1);
+    bench.disk.staging().clear_ahead();
+    assert!(bench.state_names("staging/ahead0").is_empty());
+}
+
+#[test]
+fn content_written_ahead_that_is_gone_is_written_again() {
+    let mut bench = Bench::new();
+    let hash = ContentHash::of(b"new");
+    bench.disk.staging().write_ahead(&[(hash, b"new".as_slice().into())]);
+    std::fs::remove_dir_all(bench.at(".pleach/staging/ahead0")).unwrap();
+    done(&bench.apply_one(put("f", Expected::Absent, b"new")));
+    assert_eq!(bench.read("f"), "new");
+}
+
+#[test]
+fn what_was_written_ahead_is_gone_after_a_restart() {
+    let bench = Bench::new();
+    let hash = ContentHash::of(b"new");
+    bench.disk.staging().write_ahead(&[(hash, b"new".as_slice().into())]);
+    let bench = reopen(bench);
+    assert!(bench.state_names("staging").is_empty());
+}
+
 fn with_one_version() -> Bench {
     let mut bench = Bench::new();
     bench.write("f", b"old");
