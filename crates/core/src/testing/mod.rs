@@ -11,6 +11,8 @@ mod disk;
 mod laws;
 mod mirror;
 mod plain;
+#[cfg(test)]
+pub(crate) mod search;
 
 pub use disk::{DiskEntry, VirtualDisk};
 pub use mirror::Mirror;

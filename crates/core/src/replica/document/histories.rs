@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::tests::{body, directory, document, file, place};
 use super::*;
 use crate::replica::{Causality, Content, Deletion, Value};
+use crate::testing::search::cases;
 use crate::values::Signature;
 use crate::vocabulary::Mode;
 
@@ -211,7 +212,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(cases(32))]
     #[test]
     fn masters_that_heard_the_same_hold_the_same(steps in steps()) {
         let mut world = World::new();

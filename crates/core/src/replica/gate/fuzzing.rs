@@ -134,6 +134,7 @@ mod tests {
     use super::super::{Verdict, check_bytes};
     use super::*;
     use crate::replica::Update;
+    use crate::testing::search::cases;
     use crate::vocabulary::Kind;
     use automerge::{ExpandedChange, ScalarValue, legacy};
     use proptest::prelude::*;
@@ -261,7 +262,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #![proptest_config(cases(1000))]
         #[test]
         fn the_verdict_does_not_depend_on_what_else_is_known(body in crafted()) {
             check_alike(&body)?;

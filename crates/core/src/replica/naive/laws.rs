@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use super::history::{self, Deed, Master, assert_as_from_scratch};
 use super::{Picture, history::updates};
 use crate::replica::tree::Tree;
+use crate::testing::search::cases;
 use crate::values::{Body, Conflict, ConflictKind, EntryView, TreeDelta};
 use crate::vocabulary::{Kind, Name, NodeId, Stamp, TreePath};
 
@@ -378,7 +379,7 @@ fn thousands_of_histories_obey_the_laws() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn any_history_obeys_the_laws(
