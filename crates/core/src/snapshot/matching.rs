@@ -139,7 +139,8 @@ fn order(base: &Base, survey: &Survey) -> (Vec<usize>, Vec<Option<usize>>) {
     (order, depths)
 }
 
-/// Sightings of what was seen at two places with different ctimes: at one of them no more.
+/// Sightings of what was seen at two places with different ctimes: at one of them no more. And of what was
+/// gone when its place was looked at again.
 fn fleeting(survey: &Survey) -> BTreeSet<usize> {
     let mut objects: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
     for (at, Sighting { fingerprint, .. }) in survey.sightings.iter().enumerate() {
@@ -147,7 +148,8 @@ fn fleeting(survey: &Survey) -> BTreeSet<usize> {
     }
     let changed = |at: usize| survey.sightings[at].fingerprint.changed;
     let twice = objects.into_values().filter(|seen| seen.len() > 1);
-    twice.filter(|seen| seen.iter().any(|&at| changed(at) != changed(seen[0]))).flatten().collect()
+    let twice = twice.filter(|seen| seen.iter().any(|&at| changed(at) != changed(seen[0])));
+    twice.flatten().chain(survey.passed.iter().copied()).collect()
 }
 
 impl Matcher<'_> {

@@ -126,6 +126,8 @@ pub struct Survey {
     looked_at_again: BTreeSet<BaseId>,
     /// New directories, by sighting, that were gone before they could be listed.
     lost: BTreeSet<usize>,
+    /// Sightings of what a later look at the same place found gone.
+    pub(super) passed: BTreeSet<usize>,
     subtree: BTreeSet<Dir>,
     pub(super) sightings: Vec<Sighting>,
     pub(super) places: BTreeMap<(Dir, Name), usize>,
@@ -174,6 +176,7 @@ impl Survey {
             settling: BTreeSet::new(),
             looked_at_again: BTreeSet::new(),
             lost: BTreeSet::new(),
+            passed: BTreeSet::new(),
             subtree: BTreeSet::new(),
             sightings: Vec::new(),
             places: BTreeMap::new(),

@@ -61,6 +61,8 @@ impl Survey {
         if let Dir::Known(id) = directory {
             self.gone.extend(gone.iter().filter_map(|name| base.child(id, name)));
         }
+        let places = gone.into_iter().map(|name| (directory, name));
+        self.passed.extend(places.filter_map(|place| self.places.get(&place)));
         for entry in found {
             self.sight(base, directory, entry);
         }
