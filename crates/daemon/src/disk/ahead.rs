@@ -36,10 +36,9 @@ pub(super) struct Ahead {
     turn: AtomicUsize,
 }
 
-/// By content: the name in the staging area, and the size.
-
 #[derive(Debug, Default)]
 struct Written {
+    /// By content: the name in the staging area, and the size.
     files: BTreeMap<ContentHash, (String, usize)>,
     bytes: usize,
 }
