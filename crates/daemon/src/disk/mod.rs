@@ -33,7 +33,7 @@ mod watcher;
 mod tests;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -230,8 +230,21 @@ impl Disk {
 fn durability_of(root: &Root) -> Result<Durability, Errno> {
     // statfs(2): the magic numbers of ext2 to ext4, xfs and tmpfs.
     match rustix::fs::fstatfs(root.tree())?.f_type {
-        0xEF53 | 0x5846_5342 => Ok(Durability::Journal),
+        0xEF53 if ext4_has_journal(root.tree()) => Ok(Durability::Journal),
+        0x5846_5342 => Ok(Durability::Journal),
         0x0102_1994 => Ok(Durability::Nothing),
         _ => Ok(Durability::SyncAll),
     }
+}
+
+/// ext4 can be made without a journal, as ext2 always is. The kernel names the process that writes it, if
+/// there is one; without an answer there is none to rely on.
+fn ext4_has_journal(directory: BorrowedFd<'_>) -> bool {
+    let Ok(stat) = rustix::fs::fstat(directory) else { return false };
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok();
+    let name = device.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let task = name
+        .and_then(|name| std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok());
+    task.is_some_and(|task| task.trim().parse::<u32>().is_ok())
 }

@@ -1,5 +1,7 @@
 //! Opening a root.
 
+use std::process::Command;
+
 use super::*;
 
 #[test]
@@ -46,4 +48,44 @@ fn root_is_still_there_until_it_is_replaced() {
     assert_eq!(bench.disk.root().still_there(), Ok(()));
     std::fs::remove_file(bench.at(".pleach/incarnation")).unwrap();
     assert!(bench.disk.root().still_there().is_err());
+}
+
+/// An ext4 of its own in a file, mounted until this is dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    /// None, with the reason printed, where nobody may mount.
+    fn mount(scratch: &TempDir, name: &str, features: &str) -> Option<Self> {
+        let (image, at) = (scratch.path().join(format!("{name}.img")), scratch.path().join(name));
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        std::fs::create_dir(&at).unwrap();
+        let steps = [
+            Command::new("mkfs.ext4").args(["-q", "-O", features]).arg(&image).output(),
+            Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at).output(),
+        ];
+        for step in steps {
+            if !step.as_ref().is_ok_and(|output| output.status.success()) {
+                eprintln!("skipped: no ext4 can be mounted here: {step:?}");
+                return None;
+            }
+        }
+        Some(Self(at))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn only_a_journal_that_is_there_is_relied_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(with) = Loop::mount(&scratch, "with", "has_journal") else { return };
+    let Some(without) = Loop::mount(&scratch, "without", "^has_journal") else { return };
+    let durability =
+        |mounted: &Loop| Disk::init(&mounted.0, DiskOptions::default()).unwrap().durability;
+    assert_eq!(durability(&with), Durability::Journal);
+    assert_eq!(durability(&without), Durability::SyncAll);
 }
