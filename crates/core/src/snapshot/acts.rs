@@ -186,7 +186,7 @@ impl<T: TreeView> Writer<'_, T> {
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
     }
 
-    /// Whether something new in the directory settles: what else changed there is told with that.
+    /// Whether something in the directory is still to be known: what else changed there is told with that.
     fn is_settling(&self, id: BaseId) -> bool {
         self.survey.settling.contains(&Dir::Known(id))
     }

@@ -120,7 +120,8 @@ pub struct Survey {
     pub(super) named: BTreeMap<Dir, BTreeSet<Name>>,
     pub(super) unknown: BTreeSet<Dir>,
     peeked: BTreeSet<(Dir, Name)>,
-    /// Directories with something new in them that was peeked at: what else changed there is told with it.
+    /// Directories of which not all is known yet: something new in them was peeked at, or they were gone
+    /// before they could be listed. What else changed there is told with that.
     pub(super) settling: BTreeSet<Dir>,
     /// Entries that were in place when that was looked at, and whose object was then found elsewhere.
     looked_at_again: BTreeSet<BaseId>,

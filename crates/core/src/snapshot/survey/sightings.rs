@@ -122,6 +122,8 @@ impl Survey {
             }
             _ => {
                 self.unknown.insert(directory);
+                // Found elsewhere, it must not pass for one whose entries are known.
+                self.settling.insert(directory);
                 match only {
                     Some(names) => self.reread.extend(names.iter().map(|name| path.join(name))),
                     None => drop(self.reread.insert(path)),
