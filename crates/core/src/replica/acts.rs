@@ -210,9 +210,13 @@ impl Scribe<'_, '_> {
         carried.dedup_by(|a, b| a.body.same_bytes(&b.body));
         // The gate admits no more; the oldest have been looked at the longest.
         carried.drain(..carried.len().saturating_sub(CARRIED_MAX));
-        if self.tree.has_removed(edited.node, &carried) {
-            self.draft.register(edited.node, Register::Deleted, Value::Deleted(None));
+        // What comes back to where a delete has seen it: no delete has seen it by its new stamp.
+        for version in &mut carried {
+            if self.tree.has_removed(edited.node, version) {
+                version.stamp = self.draft.stamp();
+            }
         }
+        carried.sort();
         let content = Value::Content(Content { body, carried });
         let stamp = self.draft.register(edited.node, Register::Content, content);
         let absorbed = match seen_body {

@@ -17,7 +17,7 @@ use crate::values::{
     SeenDirectory, SeenNodes, TreeView,
 };
 use crate::vocabulary::Name;
-use crate::vocabulary::{Attributes, Kind, Mode, NodeId, Xattrs};
+use crate::vocabulary::{Attributes, Fingerprint, Kind, Mode, NodeId, Xattrs};
 
 /// Whether setuid, setgid and sticky bits are part of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +180,15 @@ impl<T: TreeView> Writer<'_, T> {
         {
             self.touches.push((step, touch));
         }
-        let later = unread || self.is_settling(id);
-        let fingerprint = if later { entry.fingerprint } else { sighting.fingerprint };
+        let fingerprint = match (unread, self.is_settling(id)) {
+            (true, _) => entry.fingerprint,
+            // Its attributes are taken; that something came or went is still to be found.
+            (false, true) => {
+                let Fingerprint { modified, changed, .. } = entry.fingerprint;
+                Fingerprint { modified, changed, ..sighting.fingerprint }
+            }
+            (false, false) => sighting.fingerprint,
+        };
         let nodes = None;
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
     }

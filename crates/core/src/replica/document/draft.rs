@@ -204,7 +204,8 @@ impl<'a> Draft<'a> {
         Ok(Some(Committed { id, bytes, updates, members, settings }))
     }
 
-    fn stamp(&mut self) -> Stamp {
+    /// A stamp of the change's own that no value has.
+    pub fn stamp(&mut self) -> Stamp {
         let stamp = Stamp { counter: self.next, writer: self.id.writer };
         self.next += 1;
         stamp

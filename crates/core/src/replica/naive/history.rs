@@ -80,6 +80,13 @@ impl Draft {
         self.writes.push((node, Write::Register(node, register, value)));
     }
 
+    /// A stamp of the change's own: that of a content which another will replace.
+    fn stamp(&mut self, node: NodeId, body: &Body) -> Stamp {
+        let content = Content { body: body.clone(), carried: vec![] };
+        self.put(node, Register::Content, Value::Content(content));
+        Stamp { counter: self.before.counter + self.writes.len() as u64, ..self.before }
+    }
+
     fn places(&self, node: NodeId) -> bool {
         self.place_of(node).is_some()
     }
@@ -366,8 +373,10 @@ impl Acting<'_> {
 
     fn write(&self, draft: &mut Draft, node: NodeId, body: Body, mut carried: Vec<Carried>) {
         carried.retain(|version| !version.body.same_bytes(&body));
-        if self.tree.has_removed(node, &carried) {
-            draft.put(node, Register::Deleted, Value::Deleted(None));
+        for version in &mut carried {
+            if self.tree.has_removed(node, version) {
+                version.stamp = draft.stamp(node, &body);
+            }
         }
         let content = Content { body, carried };
         draft.put(node, Register::Content, Value::Content(content));

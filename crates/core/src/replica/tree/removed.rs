@@ -21,12 +21,11 @@ impl Tree {
         stamps.filter(|&stamp| self.is_removed(key, stamp)).collect()
     }
 
-    /// Whether one of these versions would be removed at the node, if they were carried there: once they
-    /// were its own, somebody renamed it away with them, and now they come back.
+    /// Whether a version would be removed at the node, if it were carried there: once it was its own,
+    /// somebody renamed it away with that, and now it comes back.
     #[must_use]
-    pub fn has_removed(&self, node: NodeId, versions: &[Carried]) -> bool {
-        let Some(key) = self.key(node) else { return false };
-        versions.iter().any(|version| self.is_removed(key, version.stamp))
+    pub fn has_removed(&self, node: NodeId, version: &Carried) -> bool {
+        self.key(node).is_some_and(|key| self.is_removed(key, version.stamp))
     }
 
     /// The current contents by rising stamp, as [`super::node::Node::several_contents`] has them,
