@@ -215,7 +215,8 @@ impl Engine {
             } else if self.transfer.is_staged(&hash)
                 && !matches!(self.turn, super::Turn::Applying(_))
             {
-                // No effect under way takes it. Kept in the versions, it is found there by a node that is to hold it after all.
+                // No effect under way takes it. Kept in the versions, it is found there by a node that is to
+                // hold it after all.
                 self.retained.insert(hash);
                 self.queued.push(Output::Retain { hash, bytes: None });
             } else if self.base.by_hash(hash).next().is_none() {
