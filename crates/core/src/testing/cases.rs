@@ -36,6 +36,22 @@ fn renaming_a_directory_is_one_move_and_reads_nothing_in_it() {
     assert!(matches!(&reader.effects[..], [Effect::Move { .. }]), "{:?}", reader.effects);
 }
 
+#[test]
+fn saving_by_renaming_looks_at_the_one_file() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.make_directory(&path("d"));
+    for i in 0..1000 {
+        mirror.disk.write(&path(&format!("d/{i}")), b"x");
+    }
+    mirror.survey_all(&mut tree);
+    let looked = mirror.disk.looked;
+    mirror.disk.save(&path("d/7"), b"y");
+    let scopes = vec![Scope::Name(path("d"), Name::try_from("7").unwrap())];
+    let acts = mirror.survey(&mut tree, scopes);
+    assert!(matches!(&acts.acts[..], [Act::Edit { .. }, Act::Touch { .. }]), "{acts:?}");
+    assert!(mirror.disk.looked - looked <= 4, "{} names", mirror.disk.looked - looked);
+}
+
 fn all_contents_and(bytes: &[u8]) -> Contents {
     let mut contents = all_contents();
     contents.insert(ContentHash::of(bytes), bytes.to_vec());

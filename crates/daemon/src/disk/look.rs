@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pleach_core::values::{
@@ -31,6 +32,10 @@ const SHARED_FROM: usize = 16;
 
 /// How many threads look at once.
 const THREADS_MAX: usize = 4;
+
+/// How many there can be. To find out takes longer than a look at one file: the system keeps it in files.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
 
 /// What is asked of getdents64 at once.
 const ENTRIES_BYTES: usize = 64 << 10;
@@ -278,8 +283,10 @@ fn in_parallel<T: Sync, R: Send, S>(
     scratch: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &T) -> R + Sync,
 ) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = (items.len() / SHARED_FROM + 1).min(cores).min(THREADS_MAX);
+    let threads = match items.len() / SHARED_FROM {
+        0 => 1,
+        more => (more + 1).min(*CORES).min(THREADS_MAX),
+    };
     if threads == 1 {
         let mut scratch = scratch();
         return items.iter().map(|item| work(&mut scratch, item)).collect();

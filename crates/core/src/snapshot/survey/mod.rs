@@ -116,6 +116,8 @@ pub struct Survey {
     wanted_reads: VecDeque<usize>,
     listing: Vec<(Dir, Option<Vec<Name>>)>,
     reading: Vec<usize>,
+    /// Directories of which a look was asked to tell all, or some names.
+    asked: BTreeSet<Dir>,
     pub(super) listed: BTreeSet<Dir>,
     pub(super) named: BTreeMap<Dir, BTreeSet<Name>>,
     pub(super) unknown: BTreeSet<Dir>,
@@ -170,6 +172,7 @@ impl Survey {
             wanted_reads: VecDeque::new(),
             listing: Vec::new(),
             reading: Vec::new(),
+            asked: BTreeSet::new(),
             listed: BTreeSet::new(),
             named: BTreeMap::new(),
             unknown: BTreeSet::new(),

@@ -239,7 +239,7 @@ impl Survey {
     fn want_unexplained(&mut self, base: &Base, id: BaseId, fingerprint: &Fingerprint) {
         let directory = Dir::Known(id);
         let entry = base.entry(id).expect("a match is in the base");
-        let explained = self.wanted.contains_key(&directory) || self.named.contains_key(&directory);
+        let explained = self.wanted.contains_key(&directory) || self.asked.contains(&directory);
         if entry.is_directory() && !explained && entry.fingerprint.modified != fingerprint.modified
         {
             self.want_all(directory);

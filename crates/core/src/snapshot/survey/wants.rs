@@ -157,6 +157,7 @@ impl Survey {
             let known = known_in(base, directory, only.as_deref());
             items += 1 + known.len().max(only.as_ref().map_or(0, Vec::len));
             look.lists.push(ListRequest { path, only: only.clone(), known });
+            self.asked.insert(directory);
             self.listing.push((directory, only));
         }
         let mut bytes = 0;
