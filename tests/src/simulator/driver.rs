@@ -273,6 +273,18 @@ impl Master {
         self.disk.version(hash).or_else(|| self.durable.retained.get(hash).map(Vec::as_slice))
     }
 
+    /// Lets go of what is among the versions and not needed; what went.
+    pub fn let_go_of_versions(&mut self) -> BTreeSet<ContentHash> {
+        let Some(running) = &mut self.running else { return BTreeSet::new() };
+        let mut kept = self.disk.version_hashes();
+        kept.extend(self.durable.retained.keys());
+        let needed = running.engine.let_go(&kept);
+        let gone = &kept - &needed;
+        self.disk.forget_versions(&gone);
+        self.durable.retained.retain(|hash, _| !gone.contains(hash));
+        gone
+    }
+
     /// Whether this master holds a content in any way.
     #[must_use]
     pub fn holds(&self, hash: &ContentHash) -> bool {

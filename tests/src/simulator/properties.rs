@@ -226,6 +226,8 @@ impl World {
         }
         // The text of a link is in the change itself, and kept as long as that.
         retained.extend(&self.links);
+        // It was retained for as long as it had to be.
+        retained.extend(&self.let_go);
         let lost = self.oracle.lost(&tree, &disputed, &retained);
         (!lost.is_empty()).then(|| (Property::NothingLost, lost.join("; ")))
     }

@@ -77,6 +77,8 @@ pub struct World {
     pub(super) oracle: Oracle,
     /// The texts of all links that users made.
     pub(super) links: BTreeSet<ContentHash>,
+    /// What some master let go of, as its retention had it.
+    pub(super) let_go: BTreeSet<ContentHash>,
     pub(super) trace: Trace,
     pub(super) random: ChaCha8Rng,
     pub(super) failure: Option<Failure>,
@@ -121,6 +123,7 @@ impl World {
             programs: Vec::new(),
             oracle: Oracle::default(),
             links: BTreeSet::new(),
+            let_go: BTreeSet::new(),
             trace: Trace::new(lines),
             random: ChaCha8Rng::seed_from_u64(history.seed ^ 0x0077_6f72_6c64),
             failure: None,
@@ -144,6 +147,7 @@ impl World {
         self.run_until(self.history.profile.span_us);
         self.heal();
         self.settle_and_check();
+        self.let_go_of_versions();
         for round in std::mem::take(&mut self.history.rounds) {
             self.round(round);
         }
@@ -182,6 +186,18 @@ impl World {
         if !self.resolved && !waits {
             self.check_plain(master, &plain);
         }
+    }
+
+    /// All that is kept among the versions has been kept for long enough: what is needed stays.
+    fn let_go_of_versions(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.trace.note(self.now_us, &[], || "== old versions are let go".to_owned());
+        for master in &mut self.masters {
+            self.let_go.extend(master.let_go_of_versions());
+        }
+        self.check_settled();
     }
 
     /// Closing every conflict on some master closes them all on every master, and changes no tree.

@@ -233,15 +233,30 @@ impl Plan {
                 base.park(id);
                 base.update(id, |entry| note_move(entry, fingerprint));
             }
-            Then::Remove { id } => base.remove(id),
+            Then::Remove { id } => {
+                // What was to leave the directory before and has not: a user took it elsewhere.
+                let left = base.children(id).map(|(_, child)| child).collect();
+                self.displace(base, left);
+                base.remove(id);
+            }
         }
         true
+    }
+
+    /// Entries and what is below them are about to be forgotten by the base: they are planned again. When
+    /// one can't tell, one keeps.
+    fn displace(&mut self, base: &Base, mut queue: Vec<BaseId>) {
+        while let Some(at) = queue.pop() {
+            queue.extend(base.children(at).map(|(_, child)| child));
+            let nodes = base.entry(at).into_iter().flat_map(|entry| &entry.nodes);
+            self.displaced.extend(nodes.map(|seen| seen.node));
+        }
     }
 
     /// The directory in the base, if the effect was really done in there.
     ///
     /// What should have left the place before and has not was gone from it: removed or renamed by a user a
-    /// moment ago. The base forgets it, and it is planned again: when one can't tell, one keeps.
+    /// moment ago.
     fn place(
         &mut self,
         base: &mut Base,
@@ -258,17 +273,12 @@ impl Plan {
             return None;
         }
         let displaced = base.child(directory, name).filter(|&there| Some(there) != id);
-        let mut queue: Vec<BaseId> = displaced.into_iter().collect();
-        while let Some(at) = queue.pop() {
-            queue.extend(base.children(at).map(|(_, child)| child));
-            let nodes = base.entry(at).into_iter().flat_map(|entry| &entry.nodes);
-            self.displaced.extend(nodes.map(|seen| seen.node));
-        }
+        self.displace(base, displaced.into_iter().collect());
         Some(directory)
     }
 
-    /// Nodes that the base has forgotten because something else was put in their place: to be planned
-    /// again.
+    /// Nodes that the base has forgotten because something else was put in their place, or the directory
+    /// that held them is no more: to be planned again.
     pub fn take_displaced(&mut self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.displaced)
     }

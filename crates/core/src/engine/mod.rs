@@ -18,6 +18,7 @@ mod io;
 mod peers;
 mod problems;
 mod projection;
+mod retention;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

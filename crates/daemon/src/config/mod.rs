@@ -39,7 +39,17 @@ pub struct Config {
     /// How often to look through the whole tree, for writes that raise no event.
     #[serde(deserialize_with = "duration::deserialize")]
     pub rescan_interval: Duration,
+    /// How long replaced and deleted files are kept.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub versions_age: Duration,
+    /// How much of the file system they may hold before the oldest go earlier.
+    pub versions_share: Percent,
 }
+
+/// A share in percent, 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Percent(pub u8);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -71,6 +81,8 @@ impl Default for Config {
             mdns: true,
             replicate_owner: ReplicateOwner::Auto,
             rescan_interval: Duration::from_secs(3600),
+            versions_age: Duration::from_secs(30 * 24 * 3600),
+            versions_share: Percent(10),
         }
     }
 }
@@ -112,6 +124,7 @@ impl Config {
     fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         [
             (self.rescan_interval < Duration::from_secs(10), "rescan_interval", "at least 10s"),
+            (self.versions_age < Duration::from_secs(3600), "versions_age", "at least 1h"),
             (self.advertise.len() > 16, "advertise", "at most 16 addresses"),
             (self.listen.addresses().len() > 16, "listen", "at most 16 addresses"),
         ]
@@ -159,6 +172,17 @@ fn default_addresses(port: u16) -> Vec<Multiaddr> {
 impl From<Vec<Multiaddr>> for Listen {
     fn from(addresses: Vec<Multiaddr>) -> Self {
         Self::Addresses(addresses)
+    }
+}
+
+impl TryFrom<String> for Percent {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+        match number {
+            Some(percent) if percent <= 100 => Ok(Self(percent)),
+            _ => Err(format!("expected \"0%\" to \"100%\", found {text:?}")),
+        }
     }
 }
 

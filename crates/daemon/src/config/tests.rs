@@ -33,7 +33,7 @@ fn unknown_keys_are_named_with_file_line_and_what_is_allowed() {
     assert_eq!(
         refusal("mdns = true\n\nrescan_intervall = \"1h\"\n"),
         "config.toml, line 3: unknown key `rescan_intervall`, allowed are `listen`, `advertise`, \
-         `mdns`, `replicate_owner`, `rescan_interval`"
+         `mdns`, `replicate_owner`, `rescan_interval`, `versions_age`, `versions_share`"
     );
 }
 
@@ -43,6 +43,9 @@ fn wrong_values_are_named_with_file_line_key_and_what_is_allowed() {
         ("mdns = \"yes\"", 1, "wrong value for `mdns`: invalid type: string \"yes\""),
         ("\nrescan_interval = \"1 week\"", 2, "\"1 week\" is no duration"),
         ("rescan_interval = 2", 1, "`rescan_interval`: allowed is at least 10s"),
+        ("versions_age = \"5m\"", 1, "`versions_age`: allowed is at least 1h"),
+        ("versions_share = \"101%\"", 1, "expected \"0%\" to \"100%\", found \"101%\""),
+        ("versions_share = 10", 1, "wrong value for `versions_share`"),
         ("replicate_owner = \"maybe\"", 1, "expected \"auto\", true or false, found \"maybe\""),
         ("replicate_owner = 3", 1, "expected \"auto\", true or false"),
         (

@@ -26,7 +26,7 @@ use super::stat::{Seen, stat_at, stat_handle};
 
 const INDEX_NAME: &str = "index";
 
-/// The log is written anew at the start when it has this many entries more than there are versions.
+/// The log is written anew when it has this many entries more than there are versions.
 const INDEX_SLACK: usize = 10_000;
 
 /// The largest entry of the log: a path of 1,000 names with room to spare.
@@ -89,6 +89,8 @@ struct Inner {
 struct Index {
     log: File,
     log_bytes: u64,
+    /// How many entries the log has.
+    entries: usize,
     next: u64,
     kept: BTreeMap<VersionId, Kept>,
     by_hash: BTreeSet<(ContentHash, VersionId)>,
@@ -105,6 +107,7 @@ impl Versions {
         let mut index = Index {
             log: log.into(),
             log_bytes: 0,
+            entries: 0,
             next: 1,
             kept: BTreeMap::new(),
             by_hash: BTreeSet::new(),
@@ -112,12 +115,10 @@ impl Versions {
             unwritten: Vec::new(),
             unsynced: false,
         };
-        let entries = index.load()?;
+        index.load()?;
         index.reconcile(directory.as_fd())?;
-        if entries > index.kept.len() + INDEX_SLACK {
-            index.rewrite(directory.as_fd())?;
-        }
         index.write()?;
+        index.compact(directory.as_fd())?;
         Ok(Self(Arc::new(Inner { directory, index: Mutex::new(index) })))
     }
 
@@ -165,6 +166,7 @@ impl Versions {
         }
         let mut index = self.index();
         index.write()?;
+        index.compact(self.directory())?;
         if index.unsynced {
             index.log.sync_data()?;
             index.unsynced = false;
@@ -182,15 +184,48 @@ impl Versions {
         };
         let mut late = Vec::new();
         for mut kept in recent {
-            let seen = stat_at(&self.0.directory, name_of(kept.id)).ok().and_then(Seen::node);
-            let Some(now) = seen else { continue };
-            if (now.size, now.modified) != (kept.size, kept.mtime) {
-                (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
+            if self.was_written_to(&mut kept) {
                 self.index().set(kept.clone());
                 late.push(kept);
             }
         }
         late
+    }
+
+    /// Whether somebody wrote to a version since it was kept or last hashed; `kept` is then as it is now.
+    fn was_written_to(&self, kept: &mut Kept) -> bool {
+        let seen = stat_at(&self.0.directory, name_of(kept.id)).ok().and_then(Seen::node);
+        match seen {
+            Some(now) if (now.size, now.modified) != (kept.size, kept.mtime) => {
+                (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets go of a version for good, unless somebody wrote to it since it was last looked at: then it
+    /// counts as kept just now. Whether it went.
+    pub(crate) fn let_go(&self, mut kept: Kept) -> io::Result<bool> {
+        if self.was_written_to(&mut kept) {
+            kept.kept_at_ms = now_ms();
+            self.index().set(kept);
+            return Ok(false);
+        }
+        self.remove(kept.id)?;
+        Ok(true)
+    }
+
+    /// Makes all versions older.
+    #[cfg(test)]
+    pub(crate) fn backdate(&self, by: std::time::Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap();
+        self.index().kept.values_mut().for_each(|kept| kept.kept_at_ms -= by);
+    }
+
+    /// Looks through the versions, the oldest first, for as long as `more` says so.
+    pub(crate) fn each_while(&self, more: impl FnMut(&Kept) -> bool) {
+        self.index().kept.values().map(more).find(|more| !more);
     }
 
     /// Lets go of a version for good. The caller has checked that nothing needs it.
@@ -293,10 +328,14 @@ fn kept_now(
     reason: KeptBecause,
     fingerprint: &Fingerprint,
 ) -> Kept {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let kept_at_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
     let Fingerprint { kind, size, modified, .. } = *fingerprint;
-    Kept { id, path, kept_at_ms, reason, kind, size, mtime: modified, hash: None }
+    Kept { id, path, kept_at_ms: now_ms(), reason, kind, size, mtime: modified, hash: None }
+}
+
+/// Milliseconds since 1970 by the wall clock.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Index {
@@ -325,10 +364,9 @@ impl Index {
         }
     }
 
-    /// Reads the log up to where it is torn, if it is, and cuts it there. Returns how many entries.
-    fn load(&mut self) -> io::Result<usize> {
+    /// Reads the log up to where it is torn, if it is, and cuts it there.
+    fn load(&mut self) -> io::Result<()> {
         let length = self.log.metadata()?.len();
-        let mut entries = 0;
         let mut header = [0; 8];
         while self.log_bytes + header.len() as u64 <= length {
             self.log.read_exact_at(&mut header, self.log_bytes)?;
@@ -347,12 +385,11 @@ impl Index {
                 Ok(Entry::Removed(id)) => self.forget(id),
                 Err(_) => break,
             }
-            entries += 1;
+            self.entries += 1;
             self.log_bytes = start + size as u64;
         }
         self.unwritten.clear();
-        self.log.set_len(self.log_bytes)?;
-        Ok(entries)
+        self.log.set_len(self.log_bytes)
     }
 
     /// Takes in files that the log does not know, and forgets entries whose file is not there.
@@ -379,11 +416,14 @@ impl Index {
         Ok(())
     }
 
-    /// Writes the log anew with what is kept, and nothing of what was.
-    fn rewrite(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
+    /// Writes the log anew with what is kept, if much of it is about what no longer is.
+    fn compact(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        if self.entries <= self.kept.len() + INDEX_SLACK {
+            return Ok(());
+        }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let new = rustix::fs::openat(directory, "index.new", flags, Mode::RUSR | Mode::WUSR)?;
-        (self.log, self.log_bytes) = (new.into(), 0);
+        (self.log, self.log_bytes, self.entries) = (new.into(), 0, 0);
         self.unwritten = self.kept.values().cloned().map(Entry::Set).collect();
         self.write()?;
         self.log.sync_data()?;
@@ -408,6 +448,7 @@ impl Index {
         }
         self.log.write_all_at(&bytes, self.log_bytes)?;
         self.log_bytes += bytes.len() as u64;
+        self.entries += self.unwritten.len();
         self.unwritten.clear();
         self.unsynced = true;
         Ok(())

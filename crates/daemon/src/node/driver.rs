@@ -4,7 +4,7 @@
 //! engine, commits what the engine wants durable, and only then performs the rest: what leaves this
 //! process has been recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
@@ -51,6 +51,8 @@ pub(super) enum Job {
     Call(Call),
     /// Where on this disk contents are.
     Locate(Vec<ContentHash>, SyncSender<Vec<Located>>),
+    /// Which of these contents among the versions are still needed; the others are let go of.
+    LetGo(BTreeSet<ContentHash>, SyncSender<BTreeSet<ContentHash>>),
     /// Cut off from all other masters, or no longer.
     Isolate(bool, oneshot::Sender<()>),
     /// A directory that can't be watched.
@@ -276,6 +278,9 @@ impl Driver {
                 let located = hashes.iter().map(|hash| self.engine.find_content(hash)).collect();
                 // The asker may have gone; that is its own affair.
                 let _ = reply.try_send(located);
+            }
+            Job::LetGo(contents, reply) => {
+                let _ = reply.try_send(self.engine.let_go(&contents));
             }
             Job::Isolate(isolated, done) => self.isolate(isolated, done),
             Job::Unwatched(problem) => self.unwatched(problem),

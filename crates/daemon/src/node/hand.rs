@@ -1,8 +1,9 @@
 //! The hand: the one thread that touches the user's tree, one chore after the other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use pleach_core::engine::{Hint, Input};
@@ -12,7 +13,7 @@ use pleach_core::values::{
 use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
 use super::driver::{Chore, Job};
-use crate::disk::{Disk, Watcher, Watching};
+use crate::disk::{Cleaner, Disk, Watcher, Watching};
 
 /// How long after the last chore what was put off is done.
 const IDLE: Duration = Duration::from_secs(2);
@@ -32,6 +33,7 @@ pub(super) struct Hand {
     pub(super) lost_told: bool,
     /// Whether it is writing to the tree.
     pub(super) writing: Arc<AtomicBool>,
+    pub(super) cleaner: Cleaner,
 }
 
 /// What is left to do when there is nothing else.
@@ -63,7 +65,7 @@ impl Hand {
         let mut rules = self.disk.ignore_generation();
         loop {
             let chore = match leisure {
-                Leisure::Nothing => self.chores.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Leisure::Nothing => self.chores.recv_timeout(self.cleaner.due_in().max(IDLE)),
                 Leisure::Settle => self.chores.recv_timeout(IDLE),
                 Leisure::FindRoot => self.chores.recv_timeout(LOST_ROOT_INTERVAL),
             };
@@ -81,6 +83,9 @@ impl Hand {
                 (RootState::Lost, _) => leisure = Leisure::FindRoot,
                 (RootState::There, Leisure::FindRoot) => leisure = Leisure::Settle,
                 (RootState::There, _) => {}
+            }
+            if self.cleaner.due_in().is_zero() && !self.lost_told {
+                self.clean();
             }
             if self.disk.ignore_generation() != rules {
                 rules = self.disk.ignore_generation();
@@ -210,6 +215,24 @@ impl Hand {
             if let Err(error) = self.disk.staging().insert(*hash, bytes) {
                 tracing::warn!(%error, %hash, "a content could not be staged");
             }
+        }
+    }
+
+    /// Lets go of versions that have been kept for long enough.
+    fn clean(&mut self) {
+        let Self { cleaner, disk, jobs, .. } = self;
+        let needed = |contents: BTreeSet<ContentHash>| {
+            let (reply, needed) = sync_channel(1);
+            // Without an answer all of them may be.
+            match jobs.send(Job::LetGo(contents.clone(), reply)) {
+                Ok(()) => needed.recv().unwrap_or(contents),
+                Err(_) => contents,
+            }
+        };
+        match cleaner.step(disk, needed) {
+            Ok(0) => {}
+            Ok(versions) => tracing::info!(versions, "kept for long enough, let go"),
+            Err(error) => tracing::warn!(%error, "old versions could not be let go"),
         }
     }
 

@@ -38,7 +38,9 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use crate::config::ReplicateOwner;
 use crate::control::{self, Call, EventReport, Refusal, RefusalKind, Reply, Request};
-use crate::disk::{Dirty, Disk, DiskOptions, Hints, Owners, SpecialBits, Watcher};
+use crate::disk::{
+    Cleaner, Dirty, Disk, DiskOptions, Hints, Owners, Retention, SpecialBits, Watcher,
+};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{Discovery, NetConfig, NetError, Network};
 use crate::state::{MetaKey, State, StateError};
@@ -238,6 +240,8 @@ impl NodeBuilder {
             },
             special_bits: SpecialBits::Leave,
         };
+        let retention =
+            Retention { age_max: config.versions_age, share_max: config.versions_share.0 };
         let path = root.path().to_owned();
         let io = |what, source| StartError::Io { what, path: path.clone(), source };
         let mut disk =
@@ -353,6 +357,7 @@ impl NodeBuilder {
             limit_told: false,
             lost_told: false,
             writing: writing.clone(),
+            cleaner: Cleaner::new(retention),
         };
         // What it does when the node stops need not come to an end.
         spawn("versions", {

@@ -303,12 +303,22 @@ impl Disk {
     /// All that is retained: hashes of files, and of links' texts.
     #[must_use]
     pub fn version_hashes(&self) -> BTreeSet<ContentHash> {
-        let of = |key: &InodeKey| match &self.inode(*key).node {
+        self.versions.iter().filter_map(|&key| self.version_hash(key)).collect()
+    }
+
+    /// Lets go of what is retained with these hashes.
+    pub fn forget_versions(&mut self, gone: &BTreeSet<ContentHash>) {
+        let mut versions = std::mem::take(&mut self.versions);
+        versions.retain(|&key| self.version_hash(key).is_none_or(|hash| !gone.contains(&hash)));
+        self.versions = versions;
+    }
+
+    fn version_hash(&self, key: InodeKey) -> Option<ContentHash> {
+        match &self.inode(key).node {
             Node::File(bytes) => Some(ContentHash::of(bytes)),
             Node::Symlink(target) => Some(ContentHash::of(target.as_bytes())),
             Node::Directory(_) => None,
-        };
-        self.versions.iter().filter_map(of).collect()
+        }
     }
 
     /// Where an inode is.

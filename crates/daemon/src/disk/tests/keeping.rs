@@ -1,6 +1,8 @@
 //! The staging area and the versions.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use super::*;
 
@@ -193,6 +195,58 @@ fn version_let_go_is_gone() {
     bench.disk.versions().remove(kept.id).unwrap();
     assert!(bench.disk.versions().find(ContentHash::of(b"old")).is_none());
     assert!(bench.state_names("versions").is_empty());
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Deletes files with these contents in turn, and hashes what is kept of them.
+fn with_versions(contents: &[&[u8]]) -> Bench {
+    let mut bench = Bench::new();
+    for bytes in contents {
+        bench.write("f", bytes);
+        let expected = bench.fingerprint("f");
+        done(&bench.apply_one(remove_file("f", expected)));
+    }
+    assert_eq!(bench.disk.versions().settle(u64::MAX).unwrap(), 0);
+    bench
+}
+
+fn contents_left(bench: &Bench) -> Vec<ContentHash> {
+    bench.disk.versions().list(None).into_iter().filter_map(|kept| kept.hash).collect()
+}
+
+#[test]
+fn version_goes_when_it_is_old_or_there_is_too_much_and_never_in_its_first_hour() {
+    let nothing_needed = |_| BTreeSet::new();
+    for (age_max, share_max) in [(24 * HOUR, 0), (HOUR, 100)] {
+        let bench = with_versions(&[b"one", b"two"]);
+        let mut cleaner = Cleaner::new(Retention { age_max, share_max });
+        assert_eq!(cleaner.step(&bench.disk, nothing_needed).unwrap(), 0);
+        bench.disk.versions().backdate(2 * HOUR);
+        assert_eq!(cleaner.step(&bench.disk, nothing_needed).unwrap(), 2);
+        assert!(bench.state_names("versions").is_empty());
+        assert!(contents_left(&reopen(bench)).is_empty());
+    }
+    let bench = with_versions(&[b"one", b"two"]);
+    bench.disk.versions().backdate(2 * HOUR);
+    let mut cleaner = Cleaner::new(Retention { age_max: 24 * HOUR, share_max: 100 });
+    assert_eq!(cleaner.step(&bench.disk, nothing_needed).unwrap(), 0);
+    assert_eq!(contents_left(&bench).len(), 2);
+}
+
+#[test]
+fn version_that_is_needed_or_was_written_to_stays_when_it_is_old() {
+    let bench = with_versions(&[b"needed", b"written", b"spare"]);
+    let written = bench.disk.versions().list(None)[1].id;
+    let held = bench.at(&format!(".pleach/versions/{}", written.0));
+    std::fs::write(held, b"a late write").unwrap();
+    bench.disk.versions().backdate(2 * HOUR);
+    let mut cleaner = Cleaner::new(Retention { age_max: HOUR, share_max: 100 });
+    let needed = ContentHash::of(b"needed");
+    assert_eq!(cleaner.step(&bench.disk, |_| BTreeSet::from([needed])).unwrap(), 1);
+    assert_eq!(cleaner.step(&bench.disk, |_| BTreeSet::new()).unwrap(), 0);
+    assert_eq!(bench.disk.versions().settle(u64::MAX).unwrap(), 0);
+    assert_eq!(contents_left(&bench), [needed, ContentHash::of(b"a late write")]);
 }
 
 #[test]
