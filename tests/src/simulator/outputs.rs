@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pleach_core::engine::{Input, Output, Wanted};
-use pleach_core::values::{Member, Message, Outcome};
+use pleach_core::values::{Member, Message, Outcome, ProblemKind};
 use pleach_core::vocabulary::{ContentHash, VersionVector};
 use rand::RngExt;
 
@@ -250,6 +250,10 @@ impl World {
     }
 
     fn retain(&mut self, master: usize, hash: ContentHash, bytes: Option<Vec<u8>>) {
+        if self.masters[master].full_until_us > self.now_us {
+            let (kind, reason) = (ProblemKind::NoSpace, "no space".to_owned());
+            return self.give(master, Input::NotTaken { hash, kind, reason });
+        }
         let durable = &mut self.masters[master].durable;
         match bytes.or_else(|| durable.staged.get(&hash).cloned()) {
             Some(bytes) => drop(durable.retained.insert(hash, bytes)),

@@ -268,7 +268,8 @@ impl Engine {
         }
     }
 
-    /// What this disk does not take, a person should know at once (P7).
+    /// What this disk does not take, a person should know at once (P7). A version of a conflict that was
+    /// to be kept is wanted again.
     pub(super) fn not_taken(
         &mut self,
         now: u64,
@@ -276,12 +277,35 @@ impl Engine {
         kind: ProblemKind,
         reason: String,
     ) {
-        let Some((_, node)) = self.transfer.failed(hash, now) else { return };
+        let waiting = self.transfer.failed(hash, now).map(|(_, node)| node);
+        let disputed = match self.retained.remove(&hash) {
+            true => self.want_version_again(now, hash),
+            false => None,
+        };
+        let Some(node) = waiting.or(disputed) else { return };
         let Some(path) = self.replica.tree().path(node) else { return };
         let problem = Problem { kind, path, reason };
         if let Some(event) = self.problems.note(now, Blocked::Content(hash), problem) {
             self.event(event);
         }
+    }
+
+    /// Wants a content, after a while, for the conflicts that it is a version of; one of their nodes.
+    fn want_version_again(&mut self, now: u64, hash: ContentHash) -> Option<NodeId> {
+        let mut disputed = None;
+        for &node in self.conflicts.keys() {
+            let conflicts = self.replica.conflicts_at(node).into_iter();
+            let mut bodies = conflicts.flat_map(|open| open.versions).map(|version| version.body);
+            let is_it = |body: Body| match body {
+                Body::File(content) if content.hash == hash => Some(content.size),
+                _ => None,
+            };
+            if let Some(size) = bodies.find_map(is_it) {
+                self.transfer.want_retained_later(node, hash, size, now);
+                disputed = Some(node);
+            }
+        }
+        disputed
     }
 
     pub(super) fn forget_fetch_problems(&mut self) {

@@ -43,7 +43,7 @@ pub enum Input {
     Arrived(Vec<(ContentHash, Arc<[u8]>)>),
     /// A content could not be had from anyone asked.
     FetchFailed(ContentHash),
-    /// This disk does not take a content that others have.
+    /// This disk does not take a content that others have: it could not be staged, or not be retained.
     NotTaken {
         /// Its hash.
         hash: ContentHash,
@@ -110,7 +110,8 @@ pub enum Output {
     /// Fetch contents, from among the own versions or from others; each is answered by
     /// [`Input::Fetched`], [`Input::Arrived`], [`Input::FetchFailed`] or [`Input::NotTaken`].
     Fetch(Vec<Wanted>),
-    /// Keep a content among the versions: it is in the staging area, or right here.
+    /// Keep a content among the versions: it is in the staging area, or right here. Answered by
+    /// [`Input::NotTaken`] if that can't be done.
     Retain {
         /// Its hash.
         hash: ContentHash,

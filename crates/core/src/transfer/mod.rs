@@ -226,6 +226,21 @@ impl Transfer {
         }
     }
 
+    /// This content was at hand and could not be retained as a version of a conflict of `node`: it is asked
+    /// for after a while, in case the disk takes it then.
+    pub fn want_retained_later(&mut self, node: NodeId, hash: ContentHash, size: u64, now_ms: u64) {
+        self.by_conflict.entry(node).or_default().insert(hash);
+        let want = self.entry(hash, size);
+        want.conflicts.insert(node);
+        if want.state == WantState::Idle {
+            let at = now_ms + RETRY_DELAY_MS_MAX;
+            want.state = WantState::RetryAt(at);
+            let order = want.order;
+            self.idle.remove(&(Weight::of(size), order, hash));
+            self.retries.insert((at, hash));
+        }
+    }
+
     fn entry(&mut self, hash: ContentHash, size: u64) -> &mut Want {
         self.wants.entry(hash).or_insert_with(|| {
             let order = self.wanted_ever;

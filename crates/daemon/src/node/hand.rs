@@ -12,8 +12,9 @@ use pleach_core::values::{
 };
 use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
-use super::driver::{Chore, Job};
+use super::driver::{Chore, Job, fetch_failed};
 use crate::disk::{Cleaner, Disk, Watcher, Watching};
+use crate::net::FetchFailure;
 
 /// How long after the last chore what was put off is done.
 const IDLE: Duration = Duration::from_secs(2);
@@ -206,6 +207,7 @@ impl Hand {
     fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) {
         if let Err(error) = self.disk.retain(hash, bytes) {
             tracing::error!(%error, %hash, "a conflict's version could not be kept");
+            self.tell(fetch_failed(hash, FetchFailure::of_disk(&error)));
         }
     }
 
