@@ -135,6 +135,9 @@ pub struct Engine {
     stalled: BTreeSet<NodeId>,
     /// Nodes of which a path was not as the base has it: they wait until that has been looked at.
     doubted: BTreeMap<NodeId, TreePath>,
+    /// Nodes of which an effect failed that was about another one too, for which the problem is noted: by
+    /// that one.
+    blocked_with: BTreeMap<NodeId, Vec<NodeId>>,
     /// How often in a row a node waited because its path had not settled.
     postponed: BTreeMap<NodeId, u32>,
     /// Contents among the retained versions, as far as this run knows.
@@ -206,6 +209,7 @@ impl Engine {
             ready: BTreeSet::new(),
             stalled: BTreeSet::new(),
             doubted: BTreeMap::new(),
+            blocked_with: BTreeMap::new(),
             postponed: BTreeMap::new(),
             retained: stored.retained,
             disturbed,

@@ -277,11 +277,7 @@ impl Engine {
                 // It is not where it was thought to be: asked for anew when tried again.
                 self.transfer.consumed(&content.hash);
             }
-            // One problem for one entry, whichever of its nodes it was noted for before.
-            for other in retry.into_iter().skip(1) {
-                self.unblocked(other);
-            }
-            self.blocked(now, node, problem);
+            self.blocked(now, &retry, problem);
             return;
         }
         let attempts = self.differed.entry(node).or_default();
@@ -290,7 +286,7 @@ impl Engine {
             self.differed.remove(&node);
             let path = look.clone().unwrap_or_else(TreePath::root);
             let reason = "what is there keeps changing while it is being replaced".to_owned();
-            self.blocked(now, node, Problem { kind: ProblemKind::NeverSettles, path, reason });
+            self.blocked(now, &retry, Problem { kind: ProblemKind::NeverSettles, path, reason });
         } else if let Some(path) = &look {
             self.doubted.extend(retry.into_iter().map(|node| (node, path.clone())));
         } else {
@@ -301,15 +297,26 @@ impl Engine {
         }
     }
 
-    /// Whether there was a problem.
+    /// Whether there was a problem. It was that of other nodes too, which may be elsewhere by now.
     fn unblocked(&mut self, node: NodeId) -> bool {
         let solved = self.problems.solved(&Blocked::Node(node));
         let was_blocked = solved.is_some();
         self.queued.extend(solved.map(Output::Event));
+        self.touched.extend(self.blocked_with.remove(&node).unwrap_or_default());
         was_blocked
     }
 
-    fn blocked(&mut self, now: u64, node: NodeId, problem: Problem) {
+    /// One problem for one entry, noted for the first of its nodes, whichever it was noted for before.
+    fn blocked(&mut self, now: u64, nodes: &[NodeId], problem: Problem) {
+        let Some((&node, others)) = nodes.split_first() else { return };
+        for other in others {
+            self.blocked_with.remove(other);
+            self.unblocked(*other);
+        }
+        match others.is_empty() {
+            true => drop(self.blocked_with.remove(&node)),
+            false => drop(self.blocked_with.insert(node, others.to_vec())),
+        }
         if let Some(event) = self.problems.note(now, Blocked::Node(node), problem) {
             self.event(event);
         }

@@ -220,8 +220,10 @@ impl Hand {
         }
     }
 
-    /// Lets go of versions that have been kept for long enough.
+    /// Lets go of versions that have been kept for long enough; of one that was not hashed yet nobody could
+    /// tell whether it is needed.
     fn clean(&mut self) {
+        self.settle_versions();
         let Self { cleaner, disk, jobs, .. } = self;
         let needed = |contents: BTreeSet<ContentHash>| {
             let (reply, needed) = sync_channel(1);
@@ -243,6 +245,10 @@ impl Hand {
             return leisure;
         }
         self.disk.staging().clear_ahead();
+        self.settle_versions()
+    }
+
+    fn settle_versions(&self) -> Leisure {
         match self.disk.versions().settle(SETTLE_BYTES) {
             Ok(0) => Leisure::Nothing,
             Ok(_) => Leisure::Settle,
