@@ -35,7 +35,9 @@ impl Engine {
         let new: Vec<TreePath> = match any_gone || !self.vanished.is_empty() {
             true => self.agenda.names().filter(is_new).take(PEEKS_MAX).collect(),
             false => {
-                let beside = scopes.iter().flat_map(|scope| self.agenda.names_in(scope));
+                // With what is looked at its directory's time may be told, and that is theirs as well.
+                let directories: BTreeSet<Scope> = scopes.iter().map(directory_of).collect();
+                let beside = directories.iter().flat_map(|scope| self.agenda.names_in(scope));
                 beside.filter(is_new).take(PEEKS_MAX).collect()
             }
         };
@@ -241,6 +243,14 @@ impl Engine {
                 paths.push(path);
             }
         }
+    }
+}
+
+/// All that is beside what is looked at.
+fn directory_of(scope: &Scope) -> Scope {
+    match scope {
+        Scope::Name(directory, _) => Scope::Directory(directory.clone()),
+        other => other.clone(),
     }
 }
 

@@ -252,12 +252,11 @@ impl Agenda {
         })
     }
 
-    /// The names that wait in what a scope lists; none for one that lists nothing.
+    /// The names that wait in the directories that a scope looks into.
     pub(super) fn names_in(&self, scope: &Scope) -> Vec<TreePath> {
         let (directory, below) = match scope {
-            Scope::Directory(directory) => (directory, false),
             Scope::Subtree(directory) => (directory, true),
-            Scope::Name(..) | Scope::Peek(..) => return Vec::new(),
+            other => (other.directory(), false),
         };
         let waiting = self.pending.range(Scope::Name(directory.clone(), first_name())..);
         let names = waiting.map_while(|(scope, _)| match scope {
