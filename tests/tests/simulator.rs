@@ -144,6 +144,8 @@ const REGRESSIONS: &[u64] = &[
     6021809,
     // The same, where the directory was seen once more before it was gone; what had come into it was a file
     // with an open conflict, which was closed.
+    // And again when less was listed: a file in it could not be read before the directory went, and that
+    // counted as known with all its names.
     7059846,
     // A directory was removed for another master in the moment in which a user had moved what was in it
     // elsewhere: the base forgot what it had held, and some of that was never put back where the tree has it.

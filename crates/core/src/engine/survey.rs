@@ -219,7 +219,8 @@ impl Engine {
         removed.take(EVENT_PATHS_MAX).collect()
     }
 
-    /// Counts edits towards the heat of their files, and adds the paths of what is not removed.
+    /// Counts edits towards the heat of their files, and adds the paths of what is not removed. A directory's
+    /// time goes with what happened in it, and is named only if that is all.
     fn note_published(
         &mut self,
         now: u64,
@@ -227,9 +228,14 @@ impl Engine {
         performed: &[Performed],
         paths: &mut Vec<TreePath>,
     ) {
+        let touched = snapshot.acts.acts.iter().all(|act| matches!(act, Act::Touch { .. }));
         for (act, done) in snapshot.acts.acts.iter().zip(performed) {
             let edit = matches!(act, Act::Edit { .. });
-            let named = !matches!(act, Act::Remove { .. } | Act::Touch { .. });
+            let named = match act {
+                Act::Remove { .. } => false,
+                Act::Touch { .. } => touched,
+                _ => true,
+            };
             if !edit && (!named || paths.len() >= EVENT_PATHS_MAX) {
                 continue;
             }

@@ -330,9 +330,13 @@ impl Survey {
                 Reading::Hash(hash)
             }
             ReadState::Stable { .. } | ReadState::Unsettled => {
-                let Sighting { directory, name, .. } = &self.sightings[at];
-                if let Some(path) = self.path(base, *directory) {
+                let Sighting { directory, ref name, identity, .. } = self.sightings[at];
+                if let Some(path) = self.path(base, directory) {
                     self.reread.insert(path.join(name));
+                }
+                if !matches!(identity, Identity::Same(_)) {
+                    // Should the directory be renamed before the next look, this is found there.
+                    self.settling.insert(directory);
                 }
                 Reading::Unsettled
             }
