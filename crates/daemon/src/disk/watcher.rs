@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind, RenameMode};
-use notify::{Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Config, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
 use pleach_core::values::{Problem, ProblemKind};
 use pleach_core::vocabulary::{Fingerprint, TreePath};
 use rustix::io::Errno;
@@ -147,7 +147,9 @@ impl Watcher {
             hints: hints.clone(),
             watches: Arc::clone(&watches),
         };
-        let config = Config::default().with_follow_symlinks(false);
+        // Not what is only opened or read: a web server does that a thousand times a second.
+        let kinds = EventKindMask::CORE | EventKindMask::ACCESS_CLOSE;
+        let config = Config::default().with_follow_symlinks(false).with_event_kinds(kinds);
         let inotify = RecommendedWatcher::new(move |event| listener.hear(event), config)
             .map_err(|error| watch_problem(&error, &TreePath::root()))?;
         let (lost, unwatched) = (Lost::default(), BTreeSet::new());

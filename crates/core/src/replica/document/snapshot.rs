@@ -37,7 +37,7 @@ impl Document {
     /// The document as bytes, without waiting changes and without the writer.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
-        let body = self.engine.save();
+        let body = self.engine.save_nocompress();
         let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + body.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(blake3::hash(&body).as_bytes());
