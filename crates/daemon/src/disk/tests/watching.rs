@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::fs::inotify::WatchFlags;
+
 use super::*;
 
 struct Watched {
@@ -59,6 +61,26 @@ fn writing_renaming_and_removing_are_heard() {
     watched.wait_for(&[removed("d/g")]);
     std::fs::create_dir(watched.bench.at("new")).unwrap();
     watched.wait_for(&[written("new")]);
+}
+
+#[test]
+fn reading_is_not_watched() {
+    let watched = Watched::new(&["", "d"]);
+    let inode = std::os::unix::fs::MetadataExt::ino(&watched.bench.at("d").metadata().unwrap());
+    // What the kernel says of each watch: `inotify wd:2 ino:2a01f sdev:fe00001 mask:3ce …`.
+    let watch = format!(" ino:{inode:x} ");
+    let handles = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    let told: Vec<_> = handles.flatten().map(|it| std::fs::read_to_string(it.path())).collect();
+    let watches = told.iter().flatten().flat_map(|info| info.lines());
+    let masks: Vec<u32> = watches
+        .filter(|line| line.starts_with("inotify ") && line.contains(&watch))
+        .map(|line| line.split_once("mask:").unwrap().1.split(' ').next().unwrap())
+        .map(|mask| u32::from_str_radix(mask, 16).unwrap())
+        .collect();
+    let reading = WatchFlags::ACCESS | WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE;
+    assert_eq!(masks.len(), 1, "{told:?}");
+    assert_eq!(masks[0] & reading.bits(), 0, "{:x}", masks[0]);
+    assert_ne!(masks[0] & WatchFlags::CLOSE_WRITE.bits(), 0, "{:x}", masks[0]);
 }
 
 #[test]
