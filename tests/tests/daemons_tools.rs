@@ -105,6 +105,7 @@ fn move_of_a_large_directory_is_one_rename_and_a_few_bytes() {
     let inode = |path: &Path| fs::metadata(path).map(|found| found.ino()).ok();
     let (before, sent) = (inode(&b.path("site/000/00007")), sent_by_a(&cluster));
     let events = Events::of(b);
+    cluster.settle("the probe of the listener is gone");
     shell(cluster.masters[0].directory(), "mkdir new; mv site new/site");
     cluster.settle_to(0, "the move");
     assert_eq!(inode(&b.path("new/site/000/00007")), before, "renamed, not made anew");

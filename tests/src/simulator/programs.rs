@@ -246,9 +246,21 @@ impl World {
         if let Some(before) = before {
             self.oracle.destroyed(&before);
         }
-        self.oracle.path_closed(path);
+        self.path_removed(master, path);
         self.watch(master, Hint::Removed(path.clone()));
         Ok(())
+    }
+
+    /// What is removed closes its conflicts, by whichever name the others know it: another master's rename
+    /// of a directory above may not be on this disk yet.
+    fn path_removed(&mut self, master: usize, path: &TreePath) {
+        self.oracle.path_closed(path);
+        let Some(running) = &self.masters[master].running else { return };
+        let (base, tree) = (running.engine.base(), running.engine.replica().tree());
+        let known = base.find(path).and_then(|id| base.entry(id)?.standing());
+        if let Some(elsewhere) = known.and_then(|node| tree.path(node)) {
+            self.oracle.path_closed(&elsewhere);
+        }
     }
 
     /// Removes the deepest last entry at or below a path.
@@ -260,7 +272,7 @@ impl World {
             return self.unlink(master, &last);
         }
         self.masters[master].disk.remove_directory(&last).map_err(drop)?;
-        self.oracle.path_closed(&last);
+        self.path_removed(master, &last);
         self.watch(master, Hint::Removed(last));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::values::{
-    Effect, Event, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record,
+    Effect, Event, LateWrite, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record,
 };
 use crate::vocabulary::{ContentHash, MasterId, TreePath, VersionVector};
 
@@ -66,6 +66,8 @@ pub enum Input {
     Resync(MasterId),
     /// The bytes of this file are not what the store holds, though nobody wrote to it: these are.
     Rotten(TreePath, ContentHash),
+    /// A program wrote to a file after it had been replaced or removed.
+    LateWrite(LateWrite),
     /// The root is not what it was: nothing is looked at or written until it is back.
     RootLost(Problem),
     /// The root is back; everything is looked at.

@@ -15,6 +15,7 @@
 mod agenda;
 mod gossip;
 mod io;
+mod late;
 mod peers;
 mod problems;
 mod projection;
@@ -39,7 +40,8 @@ use crate::values::{
     SignedChange, TreeDelta, TreeView,
 };
 use crate::vocabulary::{
-    ContentHash, Fingerprint, MasterId, Moment, NodeId, StoreId, TreePath, VersionVector, WriterId,
+    ContentHash, Fingerprint, MasterId, Moment, NodeId, Stamp, StoreId, TreePath, VersionVector,
+    WriterId,
 };
 
 /// Signs this master's changes. A pure function of the key and the bytes.
@@ -142,6 +144,8 @@ pub struct Engine {
     postponed: BTreeMap<NodeId, u32>,
     /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
+    /// The last late write of each file of which there was one.
+    late: BTreeMap<NodeId, Stamp>,
     /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
     /// Entries that the base has in the parking area and that are not there: a crash came after they left
@@ -212,6 +216,7 @@ impl Engine {
             blocked_with: BTreeMap::new(),
             postponed: BTreeMap::new(),
             retained: stored.retained,
+            late: BTreeMap::new(),
             disturbed,
             unparked,
             announced: VersionVector::new(),
@@ -257,6 +262,7 @@ impl Engine {
             Input::RemoveMember(master) => self.remove_member(master),
             Input::Resync(master) => self.send_state(master),
             Input::Rotten(path, actual) => self.rotten(&path, actual),
+            Input::LateWrite(late) => self.late_write(late),
             Input::RootLost(problem) => self.freeze(problem),
             Input::RootBack => self.thaw(),
             Input::Tick => {}

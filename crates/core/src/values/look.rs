@@ -4,8 +4,8 @@
 //! it finds new, the engine asks for in the next look, so that a directory that was moved is recognised
 //! before anybody reads the ten thousand files in it.
 
-use super::{LinkTarget, Problem};
-use crate::vocabulary::{ContentHash, Fingerprint, Name, Owner, TreePath, Xattrs};
+use super::{FileContent, LinkTarget, Problem};
+use crate::vocabulary::{ContentHash, Fingerprint, Mode, Name, Owner, TreePath, Xattrs};
 
 /// What the engine wants to know of the disk. Paths are as on the disk at the time of the look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,4 +149,15 @@ pub enum ReadState {
     Unsettled,
     /// It could not be read.
     Unreadable(Problem),
+}
+
+/// What a file held that is no longer in the tree, after a program wrote to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateWrite {
+    /// Where the file was when it was replaced or removed.
+    pub path: TreePath,
+    /// What it holds now; that is in the staging area.
+    pub content: FileContent,
+    /// Its permission bits.
+    pub mode: Mode,
 }

@@ -21,7 +21,8 @@ pub use content::{Body, FileContent, LinkTarget, LinkTargetError};
 pub use effect::{Effect, Expected, Location, Outcome, ParkingId, PutSource};
 pub use event::{Event, Problem, ProblemKind};
 pub use look::{
-    DirectoryState, Found, FoundBody, ListRequest, Listed, Look, Looked, ReadRequest, ReadState,
+    DirectoryState, Found, FoundBody, LateWrite, ListRequest, Listed, Look, Looked, ReadRequest,
+    ReadState,
 };
 pub use member::Member;
 pub use message::{BLOCKED_MAX, Contents, MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION};

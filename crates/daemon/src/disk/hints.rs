@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use pleach_core::vocabulary::TreePath;
 use tokio::sync::Notify;
 
+use super::versions::VersionId;
+
 /// How many hints wait at most; one more and they become one [`Dirty::Overflow`].
 const HINTS_MAX: usize = 65_536;
 
@@ -30,6 +32,8 @@ pub enum Dirty {
     Name(TreePath),
     /// The name is gone: removed or renamed away. It may come back in a moment.
     Removed(TreePath),
+    /// A program wrote to this version.
+    Late(VersionId),
     /// The names of the last [`Dirty::Removed`] and [`Dirty::Written`] are of one entry, which was renamed.
     Renamed(TreePath, TreePath),
 }

@@ -122,6 +122,45 @@ impl Staging {
         }
     }
 
+    /// Stages a copy of what `file` holds, whatever that is; durably, for it may be nowhere else soon.
+    pub(crate) fn copy_of(&self, file: &File) -> io::Result<(ContentHash, u64)> {
+        let name = self.fresh_name();
+        let copied = self.copy_to(&name, file);
+        if copied.is_err() {
+            // What can't be removed, the next start removes.
+            let _ = rustix::fs::unlinkat(self.directory(), &name, AtFlags::empty());
+        }
+        copied
+    }
+
+    fn copy_to(&self, name: &str, file: &File) -> io::Result<(ContentHash, u64)> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let copy = File::from(rustix::fs::openat(self.directory(), name, flags, mode)?);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+        loop {
+            let length = file.read_at(&mut buffer, size)?;
+            if length == 0 {
+                break;
+            }
+            hasher.update(&buffer[..length]);
+            for (index, block) in buffer[..length].chunks(HOLE_BYTES).enumerate() {
+                if block.len() < HOLE_BYTES || !is_zero(block) {
+                    copy.write_all_at(block, size + (index * HOLE_BYTES) as u64)?;
+                }
+            }
+            size += length as u64;
+        }
+        // A hole at the end does not make the file longer by itself.
+        copy.set_len(size)?;
+        copy.sync_all()?;
+        let hash = ContentHash(*hasher.finalize().as_bytes());
+        rustix::fs::renameat(self.directory(), name, self.directory(), hash.to_string())?;
+        Ok((hash, size))
+    }
+
     /// Throws away what is staged or partly fetched of a content that nobody wants any more.
     pub fn discard(&self, hash: ContentHash) {
         for name in [hash.to_string(), format!("{hash}.part")] {

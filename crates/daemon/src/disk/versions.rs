@@ -24,7 +24,12 @@ use super::root::{Root, open_directory_in};
 use super::staging::hash_of;
 use super::stat::{Seen, stat_at, stat_handle};
 
+/// The name of their directory, in the store's own.
+pub(super) const VERSIONS_NAME: &str = "versions";
 const INDEX_NAME: &str = "index";
+
+/// How many versions are looked at to find those that were written to.
+const LATE_MAX: usize = 4_096;
 
 /// The log is written anew when it has this many entries more than there are versions.
 const INDEX_SLACK: usize = 10_000;
@@ -95,13 +100,15 @@ struct Index {
     kept: BTreeMap<VersionId, Kept>,
     by_hash: BTreeSet<(ContentHash, VersionId)>,
     unhashed: BTreeSet<VersionId>,
+    /// Those that somebody wrote to through an old handle, as far as was noticed: to be taken in.
+    late: BTreeSet<VersionId>,
     unwritten: Vec<Entry>,
     unsynced: bool,
 }
 
 impl Versions {
     pub(crate) fn open(root: &Root) -> io::Result<Self> {
-        let directory = open_directory_in(root.state(), "versions")?;
+        let directory = open_directory_in(root.state(), VERSIONS_NAME)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let log = rustix::fs::openat(&directory, INDEX_NAME, flags, Mode::RUSR | Mode::WUSR)?;
         let mut index = Index {
@@ -112,6 +119,7 @@ impl Versions {
             kept: BTreeMap::new(),
             by_hash: BTreeSet::new(),
             unhashed: BTreeSet::new(),
+            late: BTreeSet::new(),
             unwritten: Vec::new(),
             unsynced: false,
         };
@@ -174,42 +182,66 @@ impl Versions {
         Ok(index.unhashed.len())
     }
 
-    /// Versions kept since `since_ms` that somebody wrote to through an old handle afterwards. Each is
-    /// reported once: it is hashed anew.
-    pub fn late_writes(&self, since_ms: i64) -> Vec<Kept> {
-        let recent: Vec<Kept> = {
-            let index = self.index();
-            let recent = |kept: &&Kept| kept.kept_at_ms >= since_ms && kept.kind == Kind::File;
-            index.kept.values().rev().take(4096).filter(recent).cloned().collect()
-        };
-        let mut late = Vec::new();
-        for mut kept in recent {
-            if self.was_written_to(&mut kept) {
-                self.index().set(kept.clone());
-                late.push(kept);
-            }
-        }
-        late
+    /// What is known of a version.
+    #[must_use]
+    pub fn get(&self, id: VersionId) -> Option<Kept> {
+        self.index().kept.get(&id).cloned()
     }
 
-    /// Whether somebody wrote to a version since it was kept or last hashed; `kept` is then as it is now.
-    fn was_written_to(&self, kept: &mut Kept) -> bool {
-        let seen = stat_at(&self.0.directory, name_of(kept.id)).ok().and_then(Seen::node);
-        match seen {
-            Some(now) if (now.size, now.modified) != (kept.size, kept.mtime) => {
-                (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
-                true
+    /// Notes how a version was when it was read, and its hash if nobody wrote to it meanwhile.
+    fn hashed(&self, id: VersionId, read: &Fingerprint, hash: Option<ContentHash>) {
+        let mut index = self.index();
+        if let Some(mut kept) = index.kept.get(&id).cloned() {
+            if (kept.size, kept.mtime) != (read.size, read.modified) {
+                index.late.insert(id);
             }
-            _ => false,
+            (kept.size, kept.mtime, kept.hash) = (read.size, read.modified, hash);
+            index.set(kept);
         }
+    }
+
+    /// What was written to a version through an old handle has been taken in, up to how it was when it was
+    /// read. Whether anything was.
+    pub(crate) fn taken_in(
+        &self,
+        id: VersionId,
+        read: &Fingerprint,
+        hash: Option<ContentHash>,
+    ) -> bool {
+        self.hashed(id, read, hash);
+        self.index().late.remove(&id)
+    }
+
+    /// The latest versions that somebody wrote to through an old handle, and that have not been taken in
+    /// since.
+    #[must_use]
+    pub fn late_writes(&self) -> Vec<VersionId> {
+        let recent: Vec<Kept> = {
+            let index = self.index();
+            let files = index.kept.values().rev().filter(|kept| kept.kind == Kind::File);
+            files.take(LATE_MAX).cloned().collect()
+        };
+        let written = recent.into_iter().filter(|kept| self.written_since(kept).is_some());
+        let mut late: BTreeSet<VersionId> = written.map(|kept| kept.id).collect();
+        late.extend(&self.index().late);
+        late.into_iter().collect()
+    }
+
+    /// How a version is now, if somebody wrote to it since it was kept or last hashed.
+    fn written_since(&self, kept: &Kept) -> Option<Fingerprint> {
+        let seen = stat_at(&self.0.directory, name_of(kept.id)).ok().and_then(Seen::node);
+        seen.filter(|now| (now.size, now.modified) != (kept.size, kept.mtime))
     }
 
     /// Lets go of a version for good, unless somebody wrote to it since it was last looked at: then it
     /// counts as kept just now. Whether it went.
     pub(crate) fn let_go(&self, mut kept: Kept) -> io::Result<bool> {
-        if self.was_written_to(&mut kept) {
+        if let Some(now) = self.written_since(&kept) {
+            (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
             kept.kept_at_ms = now_ms();
-            self.index().set(kept);
+            let mut index = self.index();
+            index.late.insert(kept.id);
+            index.set(kept);
             return Ok(false);
         }
         self.remove(kept.id)?;
@@ -236,6 +268,7 @@ impl Versions {
         }
         let mut index = self.index();
         index.forget(id);
+        index.late.remove(&id);
         index.unwritten.push(Entry::Removed(id));
         Ok(())
     }
@@ -280,14 +313,13 @@ impl Versions {
             let index = self.index();
             index.with_content(hash).rev().filter_map(|id| index.kept.get(&id).cloned()).collect()
         };
-        for mut kept in candidates {
+        for kept in candidates {
             let Ok(file) = self.open_version(kept.id) else { continue };
             let Ok(now) = stat_handle(&file) else { continue };
             if (now.size, now.modified) == (kept.size, kept.mtime) {
                 return Some(file);
             }
-            (kept.size, kept.mtime, kept.hash) = (now.size, now.modified, None);
-            self.index().set(kept);
+            self.hashed(kept.id, &now, None);
         }
         None
     }
@@ -304,11 +336,7 @@ impl Versions {
         };
         let before = stat_handle(&file)?;
         let hash = hash_of(&file)?;
-        let mut index = self.index();
-        if let Some(mut kept) = index.kept.get(&id).cloned() {
-            (kept.size, kept.mtime, kept.hash) = (before.size, before.modified, Some(hash));
-            index.set(kept);
-        }
+        self.hashed(id, &before, Some(hash));
         Ok(before.size)
     }
 

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use super::hints::{Dirty, Hints};
 use super::root::{Root, STATE_NAME};
 use super::stat::{problem, stat_handle};
+use super::versions::{VERSIONS_NAME, VersionId};
 use super::walk::open_place;
 
 /// `PATH_MAX` without the NUL: inotify takes paths, and no longer ones.
@@ -155,6 +156,15 @@ impl Watcher {
         let (lost, unwatched) = (Lost::default(), BTreeSet::new());
         let (root, own_hints) = (root.clone(), hints.clone());
         Ok((Self { inotify, root, hints: own_hints, watches, lost, unwatched }, hints))
+    }
+
+    /// Watches the versions: what is written to one comes through a handle from before.
+    pub fn watch_versions(&mut self) -> Watching {
+        let versions = self.root.path().join(STATE_NAME).join(VERSIONS_NAME);
+        match self.inotify.watch(&versions, RecursiveMode::NonRecursive) {
+            Ok(()) => Watching::Started,
+            Err(error) => Watching::Unwatched(watch_problem(&error, &TreePath::root())),
+        }
     }
 
     /// Watches a directory, not what is below. To be called before listing it; cheap if it is watched.
@@ -361,6 +371,10 @@ impl Listener {
             return;
         }
         let Some(meaning) = meaning(event.kind) else { return };
+        if is_write(event.kind) {
+            let written = event.paths.iter().filter_map(|path| version(&self.root, path));
+            written.for_each(|version| self.hints.add(Dirty::Late(version)));
+        }
         let arrives = event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
         for path in &event.paths {
             if arrives && let Some(path) = self.below(path) {
@@ -410,6 +424,22 @@ impl Listener {
 
 fn is_state(path: &TreePath) -> bool {
     path.names().first().is_some_and(|name| name.as_bytes() == STATE_NAME.as_bytes())
+}
+
+/// The version that a path is.
+fn version(root: &Path, path: &Path) -> Option<VersionId> {
+    let below = path.strip_prefix(root).ok()?.strip_prefix(STATE_NAME).ok()?;
+    let number = below.strip_prefix(VERSIONS_NAME).ok()?.to_str()?.parse().ok()?;
+    Some(VersionId(number))
+}
+
+/// Whether bytes were written, by a program that may still be at it.
+fn is_write(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Modify(ModifyKind::Data(_))
+            | EventKind::Access(AccessKind::Close(AccessMode::Write))
+    )
 }
 
 fn meaning(kind: EventKind) -> Option<Meaning> {

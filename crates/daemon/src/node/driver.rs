@@ -20,6 +20,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use super::answer::Waiters;
 use super::content::Contents;
 use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
+use crate::disk::VersionId;
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{
     ContentRequest, FetchFailure, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent,
@@ -45,6 +46,8 @@ const UNWATCHED_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) enum Job {
     /// For the engine.
     Input(Input),
+    /// Programs write to these versions.
+    LateWriters(Vec<VersionId>),
     /// From the network.
     Net(NetEvent),
     /// From the control socket, or the owner of the node.
@@ -72,6 +75,7 @@ pub(super) enum Chore {
     Apply(Vec<Effect>),
     Retain(ContentHash, Option<Vec<u8>>),
     Stage(Vec<(ContentHash, Arc<[u8]>)>),
+    LateWriters(Vec<VersionId>),
 }
 
 pub(super) struct Driver {
@@ -272,6 +276,8 @@ impl Driver {
         self.applying &= !matches!(job, Job::Input(Input::Applied(_)));
         match job {
             Job::Input(input) => self.input(input),
+            Job::LateWriters(versions) if versions.is_empty() => {}
+            Job::LateWriters(versions) => self.chore(Chore::LateWriters(versions)),
             Job::Net(event) => self.net_event(event),
             Job::Call(call) => self.call(call),
             Job::Locate(hashes, reply) => {

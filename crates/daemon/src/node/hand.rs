@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pleach_core::engine::{Hint, Input};
 use pleach_core::values::{
@@ -13,7 +13,7 @@ use pleach_core::values::{
 use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
 use super::driver::{Chore, Job, fetch_failed};
-use crate::disk::{Cleaner, Disk, Watcher, Watching};
+use crate::disk::{Cleaner, Disk, LateWriters, VersionId, Watcher, Watching};
 use crate::net::FetchFailure;
 
 /// How long after the last chore what was put off is done.
@@ -35,6 +35,7 @@ pub(super) struct Hand {
     /// Whether it is writing to the tree.
     pub(super) writing: Arc<AtomicBool>,
     pub(super) cleaner: Cleaner,
+    pub(super) late: LateWriters,
 }
 
 /// What is left to do when there is nothing else.
@@ -64,12 +65,15 @@ impl Hand {
     pub(super) fn run(mut self) {
         let mut leisure = Leisure::Settle;
         let mut rules = self.disk.ignore_generation();
+        self.watch_versions();
         loop {
-            let chore = match leisure {
-                Leisure::Nothing => self.chores.recv_timeout(self.cleaner.due_in().max(IDLE)),
-                Leisure::Settle => self.chores.recv_timeout(IDLE),
-                Leisure::FindRoot => self.chores.recv_timeout(LOST_ROOT_INTERVAL),
+            let patience = match leisure {
+                Leisure::Nothing => self.cleaner.due_in().max(IDLE),
+                Leisure::Settle => IDLE,
+                Leisure::FindRoot => LOST_ROOT_INTERVAL,
             };
+            let late = self.late.due().map(|due| due.saturating_duration_since(Instant::now()));
+            let chore = self.chores.recv_timeout(late.map_or(patience, |late| late.min(patience)));
             match chore {
                 Ok(chore) => {
                     self.work(chore);
@@ -85,8 +89,12 @@ impl Hand {
                 (RootState::There, Leisure::FindRoot) => leisure = Leisure::Settle,
                 (RootState::There, _) => {}
             }
-            if self.cleaner.due_in().is_zero() && !self.lost_told {
-                self.clean();
+            if !self.lost_told {
+                self.take_in_late_writes();
+                if self.cleaner.due_in().is_zero() {
+                    self.seek_late_writes();
+                    self.clean();
+                }
             }
             if self.disk.ignore_generation() != rules {
                 rules = self.disk.ignore_generation();
@@ -135,6 +143,10 @@ impl Hand {
             }
             Chore::Retain(hash, bytes) => self.retain(hash, bytes.as_deref()),
             Chore::Stage(contents) => self.stage(&contents),
+            Chore::LateWriters(versions) => {
+                let now = Instant::now();
+                versions.into_iter().for_each(|version| self.late.note(version, now));
+            }
         }
     }
 
@@ -195,12 +207,60 @@ impl Hand {
     }
 
     fn watch(&mut self, directory: &TreePath) {
-        if let Watching::Unwatched(problem) = self.watcher.watch(directory)
+        let watching = self.watcher.watch(directory);
+        self.tell_unwatched(watching);
+    }
+
+    fn tell_unwatched(&mut self, watching: Watching) {
+        if let Watching::Unwatched(problem) = watching
             && !self.limit_told
         {
             self.limit_told = true;
             // The driver may have stopped.
             let _ = self.jobs.send(Job::Unwatched(problem));
+        }
+    }
+
+    fn watch_versions(&mut self) {
+        let watching = self.watcher.watch_versions();
+        self.tell_unwatched(watching);
+        self.seek_late_writes();
+    }
+
+    /// Finds writes to versions that nobody told of: through a mapping, or while nobody listened.
+    fn seek_late_writes(&mut self) {
+        let now = Instant::now();
+        for version in self.disk.versions().late_writes() {
+            self.late.note(version, now);
+        }
+    }
+
+    fn take_in_late_writes(&mut self) {
+        for version in self.late.take_due(Instant::now()) {
+            self.take_in(version);
+        }
+    }
+
+    fn take_in(&mut self, version: VersionId) {
+        match self.disk.take_in(version) {
+            Ok(Some(late)) => {
+                tracing::warn!(
+                    path = %late.path,
+                    version = version.0,
+                    "a program wrote to this file through an old handle, after another master's change had \
+                     replaced or removed it: what it wrote is a change of its own, and may be a conflict"
+                );
+                self.tell(Input::LateWrite(late));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    version = version.0,
+                    "what a program wrote through an old handle could not be taken in; it is in .pleach/versions"
+                );
+                self.late.note(version, Instant::now());
+            }
         }
     }
 

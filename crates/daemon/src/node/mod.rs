@@ -39,7 +39,8 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use crate::config::ReplicateOwner;
 use crate::control::{self, Call, EventReport, Refusal, RefusalKind, Reply, Request};
 use crate::disk::{
-    Cleaner, Dirty, Disk, DiskOptions, Hints, Owners, Retention, SpecialBits, Watcher,
+    Cleaner, Dirty, Disk, DiskOptions, Hints, LateWriters, Owners, Retention, SpecialBits,
+    VersionId, Watcher,
 };
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{Discovery, NetConfig, NetError, Network};
@@ -358,6 +359,7 @@ impl NodeBuilder {
             lost_told: false,
             writing: writing.clone(),
             cleaner: Cleaner::new(retention),
+            late: LateWriters::default(),
         };
         // What it does when the node stops need not come to an end.
         spawn("versions", {
@@ -392,8 +394,9 @@ fn forward(
         let runtime = tokio::runtime::Handle::current();
         loop {
             let dirty = runtime.block_on(hints.next());
-            let hints = dirty.into_iter().map(hint).collect();
-            if hint_jobs.send(Job::Input(Input::Hints(hints))).is_err() {
+            let (hints, late) = sorted(dirty);
+            let jobs = [Job::Input(Input::Hints(hints)), Job::LateWriters(late)];
+            if jobs.into_iter().any(|job| hint_jobs.send(job).is_err()) {
                 return;
             }
         }
@@ -417,17 +420,26 @@ fn forward(
     });
 }
 
-fn hint(dirty: Dirty) -> Hint {
-    match dirty {
-        // A look finds out whether it is gone.
-        Dirty::RootGone => Hint::Directory(TreePath::root()),
-        Dirty::Overflow => Hint::Subtree(TreePath::root()),
-        Dirty::Directory(path) => Hint::Directory(path),
-        Dirty::Written(path) => Hint::Written(path),
-        Dirty::Name(path) => Hint::Changed(path),
-        Dirty::Removed(path) => Hint::Removed(path),
-        Dirty::Renamed(from, to) => Hint::Renamed(from, to),
+/// What is for the engine, and the versions that somebody writes to.
+fn sorted(dirty: Vec<Dirty>) -> (Vec<Hint>, Vec<VersionId>) {
+    let (mut hints, mut late) = (Vec::new(), Vec::new());
+    for dirty in dirty {
+        hints.push(match dirty {
+            // A look finds out whether it is gone.
+            Dirty::RootGone => Hint::Directory(TreePath::root()),
+            Dirty::Overflow => Hint::Subtree(TreePath::root()),
+            Dirty::Directory(path) => Hint::Directory(path),
+            Dirty::Written(path) => Hint::Written(path),
+            Dirty::Name(path) => Hint::Changed(path),
+            Dirty::Removed(path) => Hint::Removed(path),
+            Dirty::Renamed(from, to) => Hint::Renamed(from, to),
+            Dirty::Late(version) => {
+                late.push(version);
+                continue;
+            }
+        });
     }
+    (hints, late)
 }
 
 /// Where this master listened when it last ran.

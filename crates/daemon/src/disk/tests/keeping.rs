@@ -178,14 +178,36 @@ fn write_through_an_old_handle_is_noticed_and_not_served_under_the_old_hash() {
     done(&bench.apply_one(put("f", expected, b"new")));
     let versions = bench.disk.versions().clone();
     assert!(versions.find(ContentHash::of(b"old")).is_some());
-    assert!(versions.late_writes(0).is_empty());
+    assert!(versions.late_writes().is_empty());
     held.write_all(b" and late").unwrap();
-    let late = versions.late_writes(0);
-    assert_eq!(late.len(), 1);
-    assert_eq!(late[0].path, Some(path("f")));
-    assert!(versions.late_writes(0).is_empty());
+    assert_eq!(versions.late_writes().len(), 1);
     assert!(versions.find(ContentHash::of(b"old")).is_none());
     assert!(versions.find(ContentHash::of(b"old and late")).is_some());
+}
+
+#[test]
+fn late_write_is_taken_in_once_and_a_handle_that_is_only_closed_is_none() {
+    let mut bench = Bench::new();
+    bench.write("d/f", b"old");
+    let mut held = std::fs::OpenOptions::new().append(true).open(bench.at("d/f")).unwrap();
+    let expected = Expected::Present(bench.fingerprint("d/f"));
+    done(&bench.apply_one(put("d/f", expected, b"new")));
+    let version = bench.disk.versions().list(None)[0].id;
+    assert_eq!(bench.disk.take_in(version).unwrap(), None);
+    held.write_all(b" and late").unwrap();
+    // Whoever hashes it first: it is not taken in by that.
+    bench.disk.versions().settle(u64::MAX).unwrap();
+    assert_eq!(bench.disk.versions().late_writes(), [version]);
+    let late = bench.disk.take_in(version).unwrap().unwrap();
+    assert_eq!((&late.path, late.content.size), (&path("d/f"), 12));
+    assert_eq!(late.content.hash, ContentHash::of(b"old and late"));
+    let mut staged = Vec::new();
+    let mut file = bench.disk.staging().open_content(late.content.hash).unwrap();
+    io::Read::read_to_end(&mut file, &mut staged).unwrap();
+    assert_eq!(staged, b"old and late");
+    assert!(bench.disk.versions().late_writes().is_empty());
+    assert_eq!(bench.disk.take_in(version).unwrap(), None);
+    assert!(bench.disk.versions().find(late.content.hash).is_some());
 }
 
 #[test]

@@ -11,6 +11,8 @@ struct Watched {
     watcher: Watcher,
     hints: Hints,
     heard: Vec<Dirty>,
+    /// All that was heard until the last wait ended.
+    before: Vec<Dirty>,
 }
 
 impl Watched {
@@ -23,7 +25,7 @@ impl Watched {
         for directory in directories {
             assert_eq!(watcher.watch(&path(directory)), Watching::Started);
         }
-        Self { bench, watcher, hints, heard: Vec::new() }
+        Self { bench, watcher, hints, heard: Vec::new(), before: Vec::new() }
     }
 
     /// Waits until all of `wanted` have been heard, in any order; heals as a driver does.
@@ -38,7 +40,7 @@ impl Watched {
             self.heard.extend(next);
             self.watcher.heal();
         }
-        self.heard.clear();
+        self.before = std::mem::take(&mut self.heard);
     }
 }
 
@@ -81,6 +83,22 @@ fn reading_is_not_watched() {
     assert_eq!(masks.len(), 1, "{told:?}");
     assert_eq!(masks[0] & reading.bits(), 0, "{:x}", masks[0]);
     assert_ne!(masks[0] & WatchFlags::CLOSE_WRITE.bits(), 0, "{:x}", masks[0]);
+}
+
+#[test]
+fn write_to_a_version_is_heard_and_what_becomes_one_is_not() {
+    let mut watched = Watched::new(&[""]);
+    assert_eq!(watched.watcher.watch_versions(), Watching::Started);
+    watched.bench.write("f", b"old");
+    let mut held = std::fs::OpenOptions::new().append(true).open(watched.bench.at("f")).unwrap();
+    let expected = Expected::Present(watched.bench.fingerprint("f"));
+    done(&watched.bench.apply_one(put("f", expected, b"new")));
+    let version = watched.bench.disk.versions().list(None)[0].id;
+    watched.bench.write("marker", b"x");
+    watched.wait_for(&[written("marker")]);
+    assert!(!watched.before.contains(&Dirty::Late(version)), "{:?}", watched.before);
+    io::Write::write_all(&mut held, b" and late").unwrap();
+    watched.wait_for(&[Dirty::Late(version)]);
 }
 
 #[test]

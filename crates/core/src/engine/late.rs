@@ -1,0 +1,83 @@
+//! Late writes: what a program wrote through a handle to a file that had been replaced or removed by then.
+//!
+//! Its bytes are no longer at any path. They are a change all the same, of the file that was there when the
+//! program opened it, and concurrent to what took its place: that stays open beside them (R7). Of a file that
+//! was removed, they are what is there again, as an edit wins over a delete (R3).
+
+use smallvec::SmallVec;
+
+use super::Engine;
+use crate::values::{
+    Act, Acts, Body, DirectoryIndex, DirectoryRef, Event, LateWrite, Seen, SeenDirectory, TreeView,
+};
+use crate::vocabulary::{Kind, NodeId, Stamp, TreePath};
+
+/// How many files are remembered of which a late write is known.
+const FILES_MAX: usize = 1_024;
+
+impl Engine {
+    /// Takes in a late write, if there is still a place for it. Otherwise its bytes are among the versions.
+    pub(super) fn late_write(&mut self, late: LateWrite) {
+        let LateWrite { path, content, mode } = late;
+        self.fetched(content.hash);
+        let Some((directory, name)) = path.split_last() else { return };
+        let Some(directories) = self.directories_to(&directory) else { return };
+        let holder = u32::try_from(directories.len() - 1).expect("a path has few names");
+        let directory = DirectoryIndex(holder);
+        let tree = self.replica.tree();
+        let standing = tree.lookup(&path).and_then(|node| Some((node, tree.entry(node)?)));
+        let act = match standing {
+            Some((_, entry)) if entry.body.same_bytes(&Body::File(content)) => return,
+            Some((node, entry)) if entry.body.kind() == Kind::File => {
+                let Some(first) = entry.nodes.first() else { return };
+                let places = first.places.clone();
+                // It has seen nothing of what took its place, and itself.
+                let contents = self.seen_by_late_writer(node);
+                let entry = SmallVec::from_elem(Seen { node, places, contents }, 1);
+                Act::Edit { directory, entry, content, inherits: SmallVec::new() }
+            }
+            Some(_) => return,
+            None => Act::Create {
+                directory,
+                name: name.clone(),
+                body: Body::File(content),
+                mode,
+                owner: None,
+                xattrs: Default::default(),
+            },
+        };
+        let (local, performed) = self.replica.perform(&Acts { directories, acts: vec![act] });
+        let written = performed.first().and_then(|performed| performed.written.first());
+        if let Some(&(node, stamp)) = written {
+            if self.late.len() >= FILES_MAX {
+                self.late.clear();
+            }
+            self.late.insert(node, stamp);
+        }
+        self.event(Event::LocalChange { paths: vec![path], acts: 1 });
+        self.publish(local, Vec::new());
+    }
+
+    fn seen_by_late_writer(&self, node: NodeId) -> SmallVec<[Stamp; 1]> {
+        self.late.get(&node).copied().into_iter().collect()
+    }
+
+    /// The directories down to `path`, as they are in the tree; none if it leads to no directory.
+    fn directories_to(&self, path: &TreePath) -> Option<Vec<SeenDirectory>> {
+        let tree = self.replica.tree();
+        let root = SeenDirectory { parent: None, directory: DirectoryRef::Root };
+        let mut directories = vec![root];
+        let mut at = TreePath::root();
+        for name in path.names() {
+            at = at.join(name);
+            let entry = tree.entry(tree.lookup(&at)?)?;
+            if entry.body.kind() != Kind::Directory {
+                return None;
+            }
+            let above = u32::try_from(directories.len() - 1).ok()?;
+            let directory = DirectoryRef::Seen(entry.nodes);
+            directories.push(SeenDirectory { parent: Some(DirectoryIndex(above)), directory });
+        }
+        Some(directories)
+    }
+}
