@@ -92,6 +92,7 @@ impl World {
             Output::Fetch(wanted) => {
                 wanted.into_iter().for_each(|wanted| self.fetch_soon(master, wanted, 0));
             }
+            Output::Unstage(hash) => drop(self.masters[master].durable.staged.remove(&hash)),
             Output::StopFetching(hashes) => {
                 let running = self.running(master);
                 running.fetching.retain(|hash| !hashes.contains(hash));
@@ -324,6 +325,7 @@ fn output_numbers(master: usize, output: &Output) -> Vec<u64> {
         Output::Members(members) => (29, members.len() as u64),
         Output::Event(_) => (30, 0),
         Output::Stage(contents) => (31, contents.len() as u64),
+        Output::Unstage(hash) => (32, digest(*hash)),
     };
     vec![master as u64, tag, number]
 }

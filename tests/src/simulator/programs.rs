@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use pleach_core::engine::Hint;
+use pleach_core::engine::{Hint, Input};
 use pleach_core::vocabulary::{ContentHash, TreePath};
 use rand::RngExt;
 
 use super::disk::{Disk, InodeKey, Node, Opened, Truncate, Whereabouts};
 use super::user::{Call, Habit, Program};
 use super::world::{Happening, World};
+
+/// How long after a program has written to a version that is taken in.
+const LATE_US: u64 = 1_500_000;
 
 /// A program under way.
 #[derive(Debug)]
@@ -164,10 +167,28 @@ impl World {
         if let Some(before) = before {
             self.oracle.destroyed(&before);
         }
-        if let Whereabouts::Tree(path) = self.masters[master].disk.whereabouts(key) {
-            self.watch(master, Hint::Changed(path));
+        match self.masters[master].disk.whereabouts(key) {
+            Whereabouts::Tree(path) => self.watch(master, Hint::Changed(path)),
+            Whereabouts::Versions if self.late.insert((master, key)) => {
+                self.after(LATE_US, Happening::LateWrite { master, key });
+            }
+            Whereabouts::Versions | Whereabouts::Parked | Whereabouts::Nowhere => {}
         }
         Ok(())
+    }
+
+    /// What was written to a version through an old handle is staged, and told.
+    pub(super) fn take_in_late_write(&mut self, master: usize, key: InodeKey) {
+        let this = &mut self.masters[master];
+        if this.running.is_none() || this.full_until_us > self.now_us {
+            return self.after(LATE_US, Happening::LateWrite { master, key });
+        }
+        self.late.remove(&(master, key));
+        let Some((late, bytes)) = this.disk.late_write(key) else { return };
+        self.moved_us = self.now_us;
+        this.durable.staged.insert(late.content.hash, bytes);
+        self.trace.note(self.now_us, &[12, master as u64], || format!("{master} {late:?}"));
+        self.give(master, Input::LateWrite(late));
     }
 
     fn close(&mut self, program: usize, master: usize, slot: u8) -> Result<(), ()> {

@@ -13,7 +13,7 @@ use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::disk::{Disk, Node};
+use super::disk::{Disk, InodeKey, Node};
 use super::driver::{Master, master_id, member};
 use super::history::{Direction, History, Item, What};
 use super::network::{Epoch, Network};
@@ -62,6 +62,7 @@ pub(super) enum Happening {
     Mend { from: usize, to: usize },
     HearAgain(usize),
     ReadAgain { master: usize, path: TreePath },
+    LateWrite { master: usize, key: InodeKey },
 }
 
 /// A simulated world.
@@ -75,6 +76,8 @@ pub struct World {
     pub(super) network: Network,
     pub(super) programs: Vec<RunningProgram>,
     pub(super) oracle: Oracle,
+    /// Versions that programs have written to, by master: not taken in yet.
+    pub(super) late: BTreeSet<(usize, InodeKey)>,
     /// The texts of all links that users made.
     pub(super) links: BTreeSet<ContentHash>,
     /// What some master let go of, as its retention had it.
@@ -122,6 +125,7 @@ impl World {
             network: Network::new(history.seed, profile),
             programs: Vec::new(),
             oracle: Oracle::default(),
+            late: BTreeSet::new(),
             links: BTreeSet::new(),
             let_go: BTreeSet::new(),
             trace: Trace::new(lines),
@@ -399,6 +403,7 @@ impl World {
                 self.masters[master].disk.set_unreadable(None);
                 self.give(master, Input::Hints(vec![Hint::Subtree(path)]));
             }
+            Happening::LateWrite { master, key } => self.take_in_late_write(master, key),
             Happening::Step { .. } | Happening::DiskStep { .. } => {}
         }
     }

@@ -122,6 +122,8 @@ pub enum Output {
     },
     /// Put contents into the staging area, under their hashes.
     Stage(Vec<(ContentHash, Arc<[u8]>)>),
+    /// A content in the staging area that nothing needs.
+    Unstage(ContentHash),
     /// Contents that nobody wants any longer: stop fetching them.
     StopFetching(Vec<ContentHash>),
     /// The list of members changed: admit and dial these.

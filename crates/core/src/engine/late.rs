@@ -6,11 +6,11 @@
 
 use smallvec::SmallVec;
 
-use super::Engine;
+use super::{Engine, Output};
 use crate::values::{
     Act, Acts, Body, DirectoryIndex, DirectoryRef, Event, LateWrite, Seen, SeenDirectory, TreeView,
 };
-use crate::vocabulary::{Kind, NodeId, Stamp, TreePath};
+use crate::vocabulary::{Kind, TreePath};
 
 /// How many files are remembered of which a late write is known.
 const FILES_MAX: usize = 1_024;
@@ -18,35 +18,12 @@ const FILES_MAX: usize = 1_024;
 impl Engine {
     /// Takes in a late write, if there is still a place for it. Otherwise its bytes are among the versions.
     pub(super) fn late_write(&mut self, late: LateWrite) {
-        let LateWrite { path, content, mode } = late;
-        self.fetched(content.hash);
-        let Some((directory, name)) = path.split_last() else { return };
-        let Some(directories) = self.directories_to(&directory) else { return };
-        let holder = u32::try_from(directories.len() - 1).expect("a path has few names");
-        let directory = DirectoryIndex(holder);
-        let tree = self.replica.tree();
-        let standing = tree.lookup(&path).and_then(|node| Some((node, tree.entry(node)?)));
-        let act = match standing {
-            Some((_, entry)) if entry.body.same_bytes(&Body::File(content)) => return,
-            Some((node, entry)) if entry.body.kind() == Kind::File => {
-                let Some(first) = entry.nodes.first() else { return };
-                let places = first.places.clone();
-                // It has seen nothing of what took its place, and itself.
-                let contents = self.seen_by_late_writer(node);
-                let entry = SmallVec::from_elem(Seen { node, places, contents }, 1);
-                Act::Edit { directory, entry, content, inherits: SmallVec::new() }
-            }
-            Some(_) => return,
-            None => Act::Create {
-                directory,
-                name: name.clone(),
-                body: Body::File(content),
-                mode,
-                owner: None,
-                xattrs: Default::default(),
-            },
+        let hash = late.content.hash;
+        let Some((path, acts)) = self.acts_of_late_writer(late) else {
+            return self.queued.push(Output::Unstage(hash));
         };
-        let (local, performed) = self.replica.perform(&Acts { directories, acts: vec![act] });
+        self.fetched(hash);
+        let (local, performed) = self.replica.perform(&acts);
         let written = performed.first().and_then(|performed| performed.written.first());
         if let Some(&(node, stamp)) = written {
             if self.late.len() >= FILES_MAX {
@@ -58,8 +35,33 @@ impl Engine {
         self.publish(local, Vec::new());
     }
 
-    fn seen_by_late_writer(&self, node: NodeId) -> SmallVec<[Stamp; 1]> {
-        self.late.get(&node).copied().into_iter().collect()
+    fn acts_of_late_writer(&self, late: LateWrite) -> Option<(TreePath, Acts)> {
+        let LateWrite { path, content, mode } = late;
+        let (above, name) = path.split_last()?;
+        let directories = self.directories_to(&above)?;
+        let directory = DirectoryIndex(u32::try_from(directories.len() - 1).ok()?);
+        let tree = self.replica.tree();
+        let standing = tree.lookup(&path).and_then(|node| tree.entry(node));
+        let act = match standing {
+            Some(entry) if entry.body.same_bytes(&Body::File(content)) => return None,
+            Some(entry) if entry.body.kind() == Kind::File => {
+                let Seen { node, places, .. } = entry.nodes.first()?.clone();
+                // It has seen itself, and nothing of what took its place.
+                let contents = self.late.get(&node).copied().into_iter().collect();
+                let entry = SmallVec::from_elem(Seen { node, places, contents }, 1);
+                Act::Edit { directory, entry, content, inherits: SmallVec::new() }
+            }
+            Some(_) => return None,
+            None => Act::Create {
+                directory,
+                name: name.clone(),
+                body: Body::File(content),
+                mode,
+                owner: None,
+                xattrs: Default::default(),
+            },
+        };
+        Some((path, Acts { directories, acts: vec![act] }))
     }
 
     /// The directories down to `path`, as they are in the tree; none if it leads to no directory.

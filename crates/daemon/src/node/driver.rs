@@ -482,6 +482,7 @@ impl Driver {
                 kept.into_iter().for_each(|wanted| self.fetch_kept(wanted.hash));
                 self.network.fetch(wanted.into_iter().map(content_request).collect());
             }
+            Output::Unstage(hash) => self.contents.staging.discard(hash),
             Output::StopFetching(_) => {}
             Output::Members(_) => {
                 self.update_own_addresses();

@@ -202,7 +202,7 @@ impl Disk {
                     return Err(Outcome::Differs);
                 }
                 self.displace(&slot);
-                self.retain(key);
+                self.retain(key, at);
             }
             _ => return Err(Outcome::Differs),
         }
@@ -212,9 +212,12 @@ impl Disk {
         Ok(self.fingerprint(key))
     }
 
-    fn retain(&mut self, key: InodeKey) {
+    fn retain(&mut self, key: InodeKey, from: &Location) {
         self.inode_mut(key).parent = Some(Parent::Versions);
         self.versions.push(key);
+        if let Location::Tree(path) = from {
+            self.displaced_from.insert(key, path.clone());
+        }
     }
 
     fn relocate(
@@ -257,7 +260,7 @@ impl Disk {
         }
         let was = self.fingerprint(key);
         self.displace(&slot);
-        self.retain(key);
+        self.retain(key, at);
         Ok(was)
     }
 

@@ -15,7 +15,7 @@ pub use effects::Batch;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pleach_core::values::{Body, ParkingId};
-use pleach_core::values::{FileContent, LinkTarget};
+use pleach_core::values::{FileContent, LateWrite, LinkTarget};
 use pleach_core::vocabulary::{
     ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Timestamp, TreePath,
 };
@@ -123,6 +123,8 @@ pub struct Disk {
     root: InodeKey,
     parked: BTreeMap<ParkingId, InodeKey>,
     versions: Vec<InodeKey>,
+    /// Where in the tree a version was.
+    displaced_from: BTreeMap<InodeKey, TreePath>,
     unreadable: BTreeSet<InodeKey>,
     clock: Timestamp,
     mutations: u64,
@@ -141,6 +143,7 @@ impl Disk {
             root: InodeKey(0),
             parked: BTreeMap::new(),
             versions: Vec::new(),
+            displaced_from: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             clock,
             mutations: 0,
@@ -311,6 +314,16 @@ impl Disk {
         let mut versions = std::mem::take(&mut self.versions);
         versions.retain(|&key| self.version_hash(key).is_none_or(|hash| !gone.contains(&hash)));
         self.versions = versions;
+    }
+
+    /// A file among the versions as it is now, and where it was.
+    #[must_use]
+    pub fn late_write(&self, key: InodeKey) -> Option<(LateWrite, Vec<u8>)> {
+        let inode = self.inodes.get(&key).filter(|inode| inode.parent == Some(Parent::Versions))?;
+        let (path, bytes) = (self.displaced_from.get(&key)?.clone(), self.bytes(key)?.to_vec());
+        let (hash, size) = (ContentHash::of(&bytes), bytes.len() as u64);
+        let content = FileContent { hash, size, mtime: inode.modified };
+        Some((LateWrite { path, content, mode: inode.mode }, bytes))
     }
 
     fn version_hash(&self, key: InodeKey) -> Option<ContentHash> {
