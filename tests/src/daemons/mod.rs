@@ -7,6 +7,7 @@
 mod binary;
 mod cluster;
 mod events;
+mod loop_disk;
 mod master;
 mod poll;
 mod sources;
@@ -15,6 +16,7 @@ mod tree;
 pub use binary::{pleach, pleach_path, run};
 pub use cluster::Cluster;
 pub use events::Events;
+pub use loop_disk::LoopDisk;
 pub use master::{Master, Ran, Status};
 pub use poll::{probe_until, wait_until};
 pub use sources::{

@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
         if !changed {
             return outcomes;
         }
-        let Err(errno) = self.disk.sync_renames() else { return outcomes };
+        let Err(errno) = self.disk.durable.sync_renames() else { return outcomes };
         let failed = |(outcome, effect): (Outcome, &Effect)| match outcome {
             Outcome::Done { .. } => Outcome::Failed(problem(errno, &shown_path(effect.target()))),
             other => other,

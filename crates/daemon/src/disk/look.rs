@@ -60,7 +60,11 @@ impl Disk {
             },
         );
         match self.root.still_there() {
-            Ok(()) => Looked { lists, reads },
+            Ok(()) => {
+                let looked = Looked { lists, reads };
+                self.durable.note(look, &looked);
+                looked
+            }
             Err(lost) => all_unknown(look, &lost),
         }
     }

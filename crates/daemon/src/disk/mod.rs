@@ -13,6 +13,7 @@
 mod ahead;
 mod apply;
 mod attributes;
+mod durable;
 mod hints;
 mod ignore_rules;
 mod late;
@@ -35,16 +36,14 @@ mod watcher;
 mod tests;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pleach_core::values::Problem;
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
-use rustix::io::Errno;
 
 pub use attributes::{Owners, SpecialBits};
+pub use durable::Durable;
 pub use hints::{Dirty, Hints};
 pub use ignore_rules::IGNORE_NAME;
 pub use late::LateWriters;
@@ -76,9 +75,7 @@ pub struct Disk {
     versions: Versions,
     ignore: IgnoreRules,
     attributes: Arc<AttributeRules>,
-    durability: Durability,
-    /// Touched and synced to commit the journal.
-    commit_mark: OwnedFd,
+    durable: Durable,
     /// Hints that are held while a batch is put in place.
     hints: Option<Hints>,
     /// Set when nobody waits for what is read any more.
@@ -86,17 +83,6 @@ pub struct Disk {
     progress: Arc<LookProgress>,
     #[cfg(test)]
     hook: Hook,
-}
-
-/// What makes a rename durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Durability {
-    /// One journal in order: an fsync of anything in the running transaction commits all before it.
-    Journal,
-    /// Nothing is known: the whole file system is synced.
-    SyncAll,
-    /// It is in memory.
-    Nothing,
 }
 
 #[cfg(test)]
@@ -118,18 +104,14 @@ impl Disk {
         let mut ignore = IgnoreRules::new();
         ignore.refresh(root.tree());
         let attributes = Arc::new(AttributeRules::new(options.owners, options.special_bits));
-        let durability = durability_of(&root)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let commit_mark = rustix::fs::openat(root.state(), "commit", flags, mode)?;
+        let durable = Durable::new(&root)?;
         let disk = Self {
             root,
             staging,
             versions,
             ignore,
             attributes,
-            durability,
-            commit_mark,
+            durable,
             hints: None,
             stopping: Arc::default(),
             progress: Arc::default(),
@@ -183,6 +165,12 @@ impl Disk {
         &self.versions
     }
 
+    /// Makes durable what looks have found, for those who tell others of it.
+    #[must_use]
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
     /// Counts how often the ignore rules have changed: after a change everything is to be scanned.
     #[must_use]
     pub fn ignore_generation(&self) -> u64 {
@@ -200,25 +188,6 @@ impl Disk {
         self.attributes = Arc::new(AttributeRules::new(self.attributes.owners, special_bits));
     }
 
-    /// Makes every rename so far durable.
-    ///
-    /// On a journaling file system a commit is ordered: a change to some inode now, and its fsync, commit
-    /// all that came before. An fsync of the database alone would not do: it may only overwrite blocks
-    /// of its log, which needs no commit. The inode is always the same one: ext4 is slow to make files
-    /// where others were deleted in the last minutes.
-    fn sync_renames(&self) -> Result<(), Errno> {
-        match self.durability {
-            Durability::Nothing => Ok(()),
-            Durability::SyncAll => rustix::fs::syncfs(self.root.tree()),
-            Durability::Journal => {
-                let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-                let times = Timestamps { last_access: now, last_modification: now };
-                rustix::fs::futimens(&self.commit_mark, &times)?;
-                rustix::fs::fsync(&self.commit_mark)
-            }
-        }
-    }
-
     #[cfg(not(test))]
     #[inline]
     fn at(&mut self, _moment: apply::Before) {}
@@ -229,26 +198,4 @@ impl Disk {
             hook(moment);
         }
     }
-}
-
-fn durability_of(root: &Root) -> Result<Durability, Errno> {
-    // statfs(2): the magic numbers of ext2 to ext4, xfs and tmpfs.
-    match rustix::fs::fstatfs(root.tree())?.f_type {
-        0xEF53 if ext4_has_journal(root.tree()) => Ok(Durability::Journal),
-        0x5846_5342 => Ok(Durability::Journal),
-        0x0102_1994 => Ok(Durability::Nothing),
-        _ => Ok(Durability::SyncAll),
-    }
-}
-
-/// ext4 can be made without a journal, as ext2 always is. The kernel names the process that writes it, if
-/// there is one; without an answer there is none to rely on.
-fn ext4_has_journal(directory: BorrowedFd<'_>) -> bool {
-    let Ok(stat) = rustix::fs::fstat(directory) else { return false };
-    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-    let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok();
-    let name = device.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-    let task = name
-        .and_then(|name| std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok());
-    task.is_some_and(|task| task.trim().parse::<u32>().is_ok())
 }

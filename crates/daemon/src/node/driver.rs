@@ -20,7 +20,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use super::answer::Waiters;
 use super::content::Contents;
 use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
-use crate::disk::VersionId;
+use crate::disk::{Durable, VersionId};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{
     ContentRequest, FetchFailure, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent,
@@ -85,6 +85,7 @@ pub(super) struct Driver {
     pub(super) hand: Sender<Chore>,
     pub(super) network: Network,
     pub(super) contents: Arc<Contents>,
+    pub(super) durable: Durable,
     /// What is to be had from among the own versions.
     pub(super) kept: Sender<ContentHash>,
     pub(super) runtime: tokio::runtime::Handle,
@@ -448,8 +449,18 @@ impl Driver {
         if records.is_empty() {
             return;
         }
-        let changes = records.iter().filter(|record| matches!(record, Record::Change(_)));
-        self.changes_since_snapshot += changes.count() as u64;
+        let changes = records.iter().filter_map(|record| match record {
+            Record::Change(change) => Some(change.author),
+            _ => None,
+        });
+        let me = self.facts.key.master();
+        let (count, own) =
+            changes.fold((0, false), |(count, own), author| (count + 1, own || author == me));
+        self.changes_since_snapshot += count;
+        if own && let Err(error) = self.durable.settle() {
+            // The others shall have it all the more.
+            tracing::error!(%error, "what was written here could not be made durable");
+        }
         while let Err(error) = self.state.commit(records) {
             tracing::error!(%error, "state could not be written; nothing goes on until it can");
             std::thread::sleep(COMMIT_RETRY);

@@ -315,6 +315,7 @@ impl NodeBuilder {
             hand: chores,
             network: network.clone(),
             contents: contents.clone(),
+            durable: disk.durable().clone(),
             kept,
             runtime: tokio::runtime::Handle::current(),
             events: events.clone(),

@@ -12,7 +12,7 @@ fn listing_tells_kinds_apart_and_hides_the_state() {
     bench.write("d/f", b"x");
     bench.write("f", b"x");
     std::os::unix::fs::symlink("/etc/passwd", bench.at("l")).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, bench.at("p"), Mode::RWXU).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, bench.at("p"), rustix::fs::Mode::RWXU).unwrap();
     let found = described(&bench.list(""));
     assert_eq!(found, ["d directory", "f file", "l -> /etc/passwd", "p SpecialFile"]);
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::*;
+use crate::disk::durable::Durability;
 
 #[test]
 fn second_daemon_on_one_root_is_refused() {
@@ -84,8 +85,9 @@ fn only_a_journal_that_is_there_is_relied_on() {
     let scratch = tempfile::tempdir().unwrap();
     let Some(with) = Loop::mount(&scratch, "with", "has_journal") else { return };
     let Some(without) = Loop::mount(&scratch, "without", "^has_journal") else { return };
-    let durability =
-        |mounted: &Loop| Disk::init(&mounted.0, DiskOptions::default()).unwrap().durability;
+    let durability = |mounted: &Loop| {
+        Disk::init(&mounted.0, DiskOptions::default()).unwrap().durable.durability()
+    };
     assert_eq!(durability(&with), Durability::Journal);
     assert_eq!(durability(&without), Durability::SyncAll);
 }

@@ -1,0 +1,174 @@
+//! What is durable, and when.
+//!
+//! What was put in place becomes durable before it counts as there. What a user did becomes durable here
+//! before the other masters are told: else a power cut could leave an older or an empty file, or bring a
+//! removed one back, and that would pass for what the user did last.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pleach_core::values::{DirectoryState, FoundBody, Look, Looked};
+use pleach_core::vocabulary::{Fingerprint, TreePath};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::read::open_to_read;
+use super::root::Root;
+
+/// With more files than these, one syncfs is cheaper than an fsync for each.
+const FILES_MAX: usize = 3;
+
+/// What makes a rename durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// One journal in order: an fsync of anything in the running transaction commits all before it.
+    Journal,
+    /// Nothing is known: the whole file system is synced.
+    SyncAll,
+    /// It is in memory.
+    Nothing,
+}
+
+/// Makes things durable. Clones share it; it may be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Durable(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: Root,
+    durability: Durability,
+    /// Touched and synced to commit the journal.
+    commit_mark: OwnedFd,
+    fresh: Mutex<Fresh>,
+}
+
+/// What looks have found since that was last made durable.
+#[derive(Debug, Default)]
+struct Fresh {
+    files: Vec<TreePath>,
+    /// Whether there are more files than that.
+    many: bool,
+    /// Whether files have been renamed to where they are, or made there.
+    placed: bool,
+    /// Whether something that is no file came, or anything went.
+    names: bool,
+}
+
+impl Durable {
+    pub(super) fn new(root: &Root) -> Result<Self, Errno> {
+        let durability = durability_of(root)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let commit_mark = rustix::fs::openat(root.state(), "commit", flags, mode)?;
+        let fresh = Mutex::default();
+        Ok(Self(Arc::new(Inner { root: root.clone(), durability, commit_mark, fresh })))
+    }
+
+    /// Takes note of what a look has found.
+    pub(super) fn note(&self, look: &Look, looked: &Looked) {
+        let mut fresh = self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        for (request, listed) in look.lists.iter().zip(&looked.lists) {
+            let DirectoryState::Readable { found, gone, .. } = &listed.state else { continue };
+            fresh.names |= !gone.is_empty();
+            for entry in found {
+                let known = request.known.iter().find(|(name, _)| *name == entry.name);
+                let known = known.map(|(_, fingerprint)| fingerprint);
+                let same = |now: &Fingerprint| known.is_some_and(|known| known.same_object(now));
+                match &entry.body {
+                    FoundBody::File { fingerprint, .. } => {
+                        fresh.placed |= !same(fingerprint);
+                        fresh.note_file(|| listed.path.join(&entry.name));
+                    }
+                    // Of one that was there, only what is in it has changed.
+                    FoundBody::Directory { fingerprint, .. } => fresh.names |= !same(fingerprint),
+                    FoundBody::Symlink { .. } => fresh.names = true,
+                    FoundBody::Ignored | FoundBody::Skipped(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Makes durable what looks have found by now.
+    ///
+    /// # Errors
+    /// If the disk refuses: nobody knows then what a power cut leaves.
+    pub fn settle(&self) -> Result<(), Errno> {
+        let mut fresh = self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let Fresh { files, many, placed, names } = std::mem::take(&mut *fresh);
+        drop(fresh);
+        let root = self.0.root.tree();
+        match self.0.durability {
+            Durability::Nothing => return Ok(()),
+            Durability::SyncAll if many || placed || names => return rustix::fs::syncfs(root),
+            Durability::Journal if many => return rustix::fs::syncfs(root),
+            Durability::SyncAll | Durability::Journal => {}
+        }
+        for path in files {
+            // What is gone or another's by now is found by the next look.
+            if let Ok(file) = open_to_read(root, path.names()) {
+                rustix::fs::fsync(file)?;
+            }
+        }
+        if names { self.sync_renames() } else { Ok(()) }
+    }
+
+    /// Makes every rename so far durable.
+    ///
+    /// On a journaling file system a commit is ordered: a change to some inode now, and its fsync, commit
+    /// all that came before. An fsync of the database alone would not do: it may only overwrite blocks
+    /// of its log, which needs no commit. The inode is always the same one: ext4 is slow to make files
+    /// where others were deleted in the last minutes.
+    pub(super) fn sync_renames(&self) -> Result<(), Errno> {
+        match self.0.durability {
+            Durability::Nothing => Ok(()),
+            Durability::SyncAll => rustix::fs::syncfs(self.0.root.tree()),
+            Durability::Journal => {
+                let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+                let times = Timestamps { last_access: now, last_modification: now };
+                rustix::fs::futimens(&self.0.commit_mark, &times)?;
+                rustix::fs::fsync(&self.0.commit_mark)
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn durability(&self) -> Durability {
+        self.0.durability
+    }
+}
+
+impl Fresh {
+    fn note_file(&mut self, path: impl FnOnce() -> TreePath) {
+        if self.files.len() < FILES_MAX {
+            let path = path();
+            if !self.files.contains(&path) {
+                self.files.push(path);
+            }
+        } else {
+            self.many = true;
+        }
+    }
+}
+
+fn durability_of(root: &Root) -> Result<Durability, Errno> {
+    // statfs(2): the magic numbers of ext2 to ext4, xfs and tmpfs.
+    match rustix::fs::fstatfs(root.tree())?.f_type {
+        0xEF53 if ext4_has_journal(root.tree()) => Ok(Durability::Journal),
+        0x5846_5342 => Ok(Durability::Journal),
+        0x0102_1994 => Ok(Durability::Nothing),
+        _ => Ok(Durability::SyncAll),
+    }
+}
+
+/// ext4 can be made without a journal, as ext2 always is. The kernel names the process that writes it, if
+/// there is one; without an answer there is none to rely on.
+fn ext4_has_journal(directory: BorrowedFd<'_>) -> bool {
+    let Ok(stat) = rustix::fs::fstat(directory) else { return false };
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok();
+    let name = device.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let task = name
+        .and_then(|name| std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok());
+    task.is_some_and(|task| task.trim().parse::<u32>().is_ok())
+}
