@@ -152,7 +152,13 @@ fn cut_again_and_again(kind: &str) {
         let [a, b] = &cluster.masters[..] else { unreachable!("two were started") };
         for master in [a, b] {
             let now = contents_of(master, 'd');
-            assert_eq!(now, whole(&writers[0].written), "cut {cut}: of what a wrote, on both");
+            let w = whole(&writers[0].written);
+            let d: Vec<_> = now
+                .iter()
+                .filter(|(p, n)| w.get(*p) != Some(*n))
+                .map(|(p, n)| (p, n, w.get(p)))
+                .collect();
+            assert_eq!(now, w, "cut {cut}: of what a wrote, on both {d:?}");
         }
         let now = contents_of(a, 'e');
         let last = whole(&writers[1].written);

@@ -20,7 +20,10 @@ impl Engine {
     pub(super) fn late_write(&mut self, late: LateWrite) {
         let hash = late.content.hash;
         let Some((path, acts)) = self.acts_of_late_writer(late) else {
-            return self.queued.push(Output::Unstage(hash));
+            if !self.transfer.is_staged(&hash) {
+                self.queued.push(Output::Unstage(hash));
+            }
+            return;
         };
         self.fetched(hash);
         let (local, performed) = self.replica.perform(&acts);

@@ -30,14 +30,16 @@ impl Engine {
         let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
         let tried: BTreeSet<NodeId> =
             plan.effects.iter().flat_map(|planned| planned.nodes.iter().copied()).collect();
+        let waiting: BTreeSet<NodeId> = plan.wanted.iter().map(|want| want.node).collect();
         for &node in touched.difference(&plan.deferred) {
             // Another node of the entry may have stood for it before.
             let entry = self.replica.tree().entry(node);
             let nodes = entry.iter().flat_map(|entry| &entry.nodes).map(|seen| seen.node);
             for node in nodes.chain([node]) {
                 self.transfer.unwant(node);
-                // With nothing left to do, nothing is in the way; of what is tried now, its outcome tells.
-                if !tried.contains(&node) {
+                // With nothing left to do, nothing is in the way. Of what is tried now, its outcome tells, and
+                // of what waits for its content: it is not on the disk yet.
+                if !tried.contains(&node) && !waiting.contains(&node) {
                     self.unblocked(node);
                 }
             }
@@ -130,7 +132,6 @@ impl Engine {
         if !lacks || !self.is_all_new(node, entry) {
             return false;
         }
-        self.unblocked(node);
         self.transfer.want(node, hash, size, None);
         true
     }

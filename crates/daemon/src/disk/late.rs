@@ -88,9 +88,9 @@ impl Disk {
     /// # Errors
     /// If it can't be read or staged: then it is to be tried again.
     pub fn take_in(&self, version: VersionId) -> io::Result<Option<LateWrite>> {
-        let Some(kept) = self.versions.get(version).filter(|kept| kept.kind == Kind::File) else {
-            return Ok(None);
-        };
+        let kept = self.versions.get(version).filter(|kept| kept.kind == Kind::File);
+        let Some(kept) = kept.filter(|kept| self.versions.is_late(kept)) else { return Ok(None) };
+        let Some(path) = kept.path else { return Ok(None) };
         let file = match self.versions.open_version(version) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
@@ -98,19 +98,10 @@ impl Disk {
         let before = stat_handle(&file)?;
         // A copy is one state of it, whatever is written meanwhile.
         let (hash, size) = self.staging.copy_of(&file)?;
-        let after = stat_handle(&file)?;
-        let is_whole = before.same_bytes(&after);
-        let is_new = self.versions.taken_in(version, &before, is_whole.then_some(hash));
-        match kept.path.filter(|_| is_new) {
-            Some(path) => {
-                let content = FileContent { hash, size, mtime: before.modified };
-                Ok(Some(LateWrite { path, content, mode: before.mode.without_special_bits() }))
-            }
-            None => {
-                self.staging.discard(hash);
-                Ok(None)
-            }
-        }
+        let is_whole = before.same_bytes(&stat_handle(&file)?);
+        self.versions.taken_in(version, &before, is_whole.then_some(hash));
+        let content = FileContent { hash, size, mtime: before.modified };
+        Ok(Some(LateWrite { path, content, mode: before.mode.without_special_bits() }))
     }
 }
 

@@ -201,15 +201,15 @@ impl Versions {
     }
 
     /// What was written to a version through an old handle has been taken in, up to how it was when it was
-    /// read. Whether anything was.
-    pub(crate) fn taken_in(
-        &self,
-        id: VersionId,
-        read: &Fingerprint,
-        hash: Option<ContentHash>,
-    ) -> bool {
+    /// read; with its hash if nobody wrote to it meanwhile.
+    pub(crate) fn taken_in(&self, id: VersionId, read: &Fingerprint, hash: Option<ContentHash>) {
         self.hashed(id, read, hash);
-        self.index().late.remove(&id)
+        self.index().late.remove(&id);
+    }
+
+    /// Whether somebody wrote to a version through an old handle, and that has not been taken in since.
+    pub(crate) fn is_late(&self, kept: &Kept) -> bool {
+        self.index().late.contains(&kept.id) || self.written_since(kept).is_some()
     }
 
     /// The latest versions that somebody wrote to through an old handle, and that have not been taken in
@@ -221,8 +221,8 @@ impl Versions {
             let files = index.kept.values().rev().filter(|kept| kept.kind == Kind::File);
             files.take(LATE_MAX).cloned().collect()
         };
-        let written = recent.into_iter().filter(|kept| self.written_since(kept).is_some());
-        let mut late: BTreeSet<VersionId> = written.map(|kept| kept.id).collect();
+        let late = recent.into_iter().filter(|kept| self.is_late(kept));
+        let mut late: BTreeSet<VersionId> = late.map(|kept| kept.id).collect();
         late.extend(&self.index().late);
         late.into_iter().collect()
     }
