@@ -135,7 +135,8 @@ impl Engine {
     /// of the log, and so adopted, never taken for a user's act.
     fn may_merge(&self) -> bool {
         let caught_up = self.caught_up || self.frozen.is_some() || !self.is_member();
-        caught_up && !matches!(self.turn, super::Turn::Applying(_))
+        let is_clear = self.unclear_until.is_none() || self.frozen.is_some();
+        caught_up && is_clear && !matches!(self.turn, super::Turn::Applying(_))
     }
 
     fn hold(&mut self, from: MasterId, changes: Vec<SignedChange>, contents: Contents) {

@@ -163,6 +163,8 @@ pub struct Engine {
     started: bool,
     /// Whether a survey has seen all of the disk since the start.
     caught_up: bool,
+    /// Something that survey saw has to be looked at once more: until when that is waited for.
+    unclear_until: Option<u64>,
     held: gossip::Held,
     /// Whether the last turn of the disk was a look: looks and effects take turns.
     looked_last: bool,
@@ -226,6 +228,7 @@ impl Engine {
             frozen: None,
             started: false,
             caught_up: false,
+            unclear_until: None,
             held: gossip::Held::default(),
             looked_last: false,
             surveyed: Vec::new(),
@@ -246,6 +249,7 @@ impl Engine {
         let ms = now.monotonic_ms;
         self.unix_ms = now.unix_ms;
         self.replica.set_time(now.unix_ms);
+        self.unclear_until = self.unclear_until.filter(|&until| until > ms);
         match input {
             Input::Hints(hints) => self.hints(ms, hints),
             Input::Flush => self.agenda.flush(ms),
@@ -300,7 +304,9 @@ impl Engine {
         };
         // With nobody to ask, asking again waits for somebody to come.
         let transfer = self.transfer.timeout().filter(|_| !self.peers.masters().is_empty());
-        [disk, transfer, self.peers.timeout(), self.problems.timeout()].into_iter().flatten().min()
+        let due =
+            [disk, transfer, self.peers.timeout(), self.problems.timeout(), self.unclear_until];
+        due.into_iter().flatten().min()
     }
 
     /// The replica: tree, conflicts, members, version vector.

@@ -10,6 +10,8 @@ use crate::vocabulary::TreePath;
 
 /// How long it is remembered that an entry was not found.
 const MISSED_MS_MAX: u64 = 10_000;
+/// How long the tree waits at the start for what the first survey could not make out.
+const UNCLEAR_MS_MAX: u64 = 1_000;
 /// How many names that wait to settle are peeked at before something counts as removed.
 const PEEKS_MAX: usize = 4_096;
 /// How many paths an event names.
@@ -80,7 +82,8 @@ impl Engine {
 
     fn finish_survey(&mut self, now: u64, survey: Survey) {
         self.surveys_finished += 1;
-        self.caught_up |= self.surveyed.contains(&Scope::Subtree(TreePath::root()));
+        let is_first = !self.caught_up && self.surveyed.contains(&Scope::Subtree(TreePath::root()));
+        self.caught_up |= is_first;
         self.forget_undisturbed(&survey);
         // Whether special bits count will be a setting of the store.
         let rules = SnapshotRules {
@@ -98,6 +101,12 @@ impl Engine {
             if known.is_some_and(|entry| entry.is_directory()) {
                 self.agenda.again(now, Scope::Subtree(path.clone()), delay);
             }
+        }
+        let is_clear = self.missed.is_empty() && self.agenda.is_empty();
+        if is_first && !is_clear {
+            self.unclear_until = Some(now + UNCLEAR_MS_MAX);
+        } else if is_clear {
+            self.unclear_until = None;
         }
         let mut paths = self.removed_paths(&snapshot);
         let moving = self.moving_directories(&snapshot);
