@@ -34,8 +34,13 @@ impl Engine {
         let is_new = |path: &TreePath| {
             self.base.find(path).is_none_or(|known| self.missed.contains_key(&known))
         };
+        // What is known to be there may be a file that came from where one is missed.
+        let may_have_come = |path: &TreePath| {
+            let known = self.base.find(path).and_then(|known| self.base.entry(known));
+            is_new(path) || known.is_some_and(|entry| !entry.is_directory())
+        };
         let new: Vec<TreePath> = match any_gone || !self.vanished.is_empty() {
-            true => self.agenda.names().filter(is_new).take(PEEKS_MAX).collect(),
+            true => self.agenda.names().filter(may_have_come).take(PEEKS_MAX).collect(),
             false => {
                 // With what is looked at its directory's time may be told, and that is theirs as well.
                 let directories: BTreeSet<Scope> = scopes.iter().map(directory_of).collect();

@@ -181,9 +181,16 @@ impl Survey {
         // A new directory is taken as it is, with all that is in it.
         let taken_whole = matches!(directory, Dir::New(_)) && self.listed.contains(&directory);
         let is_peeked = !taken_whole && self.peeked.contains(&(directory, name.clone()));
-        if is_peeked && candidates(base, &fingerprint).is_empty() {
-            self.settling.insert(directory);
-            return;
+        if is_peeked {
+            let there = known.and_then(|id| base.entry(id));
+            if there.is_some_and(|entry| entry.fingerprint.same_object(&fingerprint)) {
+                // It is being written to, and looked at when that has settled.
+                return;
+            }
+            if candidates(base, &fingerprint).is_empty() {
+                self.settling.insert(directory);
+                return;
+            }
         }
         let at = self.sightings.len();
         if let Some(&earlier) = self.places.get(&(directory, name.clone())) {
