@@ -97,9 +97,14 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Ends it with `signal`; its exit code.
     pub(crate) fn stop(mut self, signal: Signal) -> i32 {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.signal(signal);
         let mut ended = None;
         until("the daemon ends", || {
             ended = self.child.try_wait().unwrap();
