@@ -159,10 +159,14 @@ const REGRESSIONS: &[u64] = &[
     // A file with an open conflict was renamed over one that waited to be looked at, since it had been part
     // of a swap: the first half was taken for a removal, and closed the conflict.
     33021661,
+    // A directory was renamed away and a file came into its place, which was only peeked at: the directory
+    // seemed to be there still, its new name passed for a new directory, and its removal took along a link
+    // that had lost the name to it.
+    37122294,
 ];
 
-fn check(seed: u64) {
-    let history = History::new(seed, Wishes::default());
+fn check(seed: u64, wishes: Wishes) {
+    let history = History::new(seed, wishes);
     let report = run(&history, Lines::Omit);
     if let Some(failure) = report.failure {
         panic!("seed {seed}: {failure}\n{history}");
@@ -171,12 +175,12 @@ fn check(seed: u64) {
 
 #[test]
 fn random_histories_keep_every_property() {
-    SEEDS.for_each(check);
+    SEEDS.for_each(|seed| check(seed, Wishes { guard: true, ..Wishes::default() }));
 }
 
 #[test]
 fn seeds_that_failed_once_keep_every_property() {
-    REGRESSIONS.iter().copied().for_each(check);
+    REGRESSIONS.iter().for_each(|&seed| check(seed, Wishes::default()));
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn same_seed_gives_the_same_trace() {
 
 #[test]
 fn history_shrinks_by_leaving_items_out() {
-    let history = History::new(3, Wishes { masters: Some(2), items: Some(10) });
+    let history = History::new(3, Wishes { masters: Some(2), items: Some(10), guard: false });
     let half = history.keeping(|at| at % 2 == 0);
     assert_eq!(half.items.len(), 5);
     assert!(half.items.iter().all(|item| history.items.contains(item)));

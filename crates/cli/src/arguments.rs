@@ -56,6 +56,10 @@ pub(crate) enum Command {
     /// The members of the store; remove one.
     #[command(args_conflicts_with_subcommands = true)]
     Masters(Masters),
+    /// What of a mass deletion waits for you here; let it pass, or take it back.
+    Guard(Guard),
+    /// The store's settings, the same on every master; set one.
+    Set(Set),
     /// Re-read every file against the store; report bit rot and heal it from the other masters.
     Verify(Store),
     /// One JSON line for each thing that happens.
@@ -198,6 +202,29 @@ pub(crate) enum MastersAct {
         #[command(flatten)]
         store: Store,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Guard {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// It was meant: remove it on all masters.
+    #[arg(long, conflicts_with = "undo")]
+    pub(crate) allow: bool,
+    /// It was not: bring it back here, from the other masters.
+    #[arg(long)]
+    pub(crate) undo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// The setting [default: all are listed].
+    pub(crate) key: Option<String>,
+    /// What it is to be [default: what it is is shown].
+    pub(crate) value: Option<String>,
+    /// A directory in the store [default: the current one].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -141,6 +141,8 @@ pub struct Running {
     pub wake_ms: Option<u64>,
     /// Whether a step is under way.
     pub step_is_due: bool,
+    /// Whether somebody has been asked to judge what is withheld.
+    pub judge_is_called: bool,
 }
 
 /// One master.
@@ -190,7 +192,12 @@ impl Master {
     }
 
     /// Starts the daemon on what is durable. The nonce is never used twice.
-    pub fn start(&mut self, now_us: u64, nonce: u64) -> Result<(), String> {
+    pub fn start(
+        &mut self,
+        now_us: u64,
+        nonce: u64,
+        removals_max: Option<usize>,
+    ) -> Result<(), String> {
         let master = master_id(self.index);
         let identity = Identity {
             store: STORE,
@@ -214,7 +221,8 @@ impl Master {
             staged: self.durable.staged.keys().copied().collect(),
             retained,
         };
-        let engine = Engine::open(identity, stored).map_err(|error| error.to_string())?;
+        let mut engine = Engine::open(identity, stored).map_err(|error| error.to_string())?;
+        engine.set_removals_max(removals_max.unwrap_or(usize::MAX));
         self.generation += 1;
         self.admitted.extend(engine.replica().members().iter().map(|member| member.master));
         self.running = Some(Running {
@@ -226,6 +234,7 @@ impl Master {
             fetching: BTreeSet::new(),
             wake_ms: None,
             step_is_due: false,
+            judge_is_called: false,
         });
         Ok(())
     }

@@ -34,6 +34,8 @@ pub struct Profile {
     pub joins_us: [u64; MASTERS_MAX],
     /// When the last item is over, in microseconds.
     pub span_us: u64,
+    /// How many entries may be removed in one go before a person is asked; none if always.
+    pub removals_max: Option<usize>,
 }
 
 /// One thing that happens.
@@ -106,6 +108,9 @@ pub struct Wishes {
     pub masters: Option<usize>,
     /// The number of items.
     pub items: Option<usize>,
+    /// Whether some histories have a guard against mass deletion that is worth the name: the seeds kept from
+    /// before there was one have not.
+    pub guard: bool,
 }
 
 impl History {
@@ -131,8 +136,11 @@ impl History {
             };
             items.push(Item { at_us, master, what, salt: random.random() });
         }
-        let profile = Profile::pick(&mut random, masters, at_us);
+        let mut profile = Profile::pick(&mut random, masters, at_us);
         let rounds = (0..random.random_range(0..4)).map(|_| round(&mut random, masters)).collect();
+        if wishes.guard && random.random_range(0..3) == 0 {
+            profile.removals_max = Some(random.random_range(1..8));
+        }
         Self { seed, profile, items, rounds }
     }
 
@@ -209,6 +217,7 @@ impl Profile {
             },
             joins_us,
             span_us: last_us,
+            removals_max: None,
         }
     }
 }

@@ -39,6 +39,7 @@ impl World {
                 });
             }
         }
+        self.call_judge(master);
         self.wake_later(master);
         self.step_soon(master);
     }

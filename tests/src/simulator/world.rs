@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use pleach_core::engine::{Hint, Input, Wanted};
+use pleach_core::engine::{Hint, Input, Judgement, Wanted};
 use pleach_core::values::{Choice, Message};
 use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
@@ -63,6 +63,7 @@ pub(super) enum Happening {
     HearAgain(usize),
     ReadAgain { master: usize, path: TreePath },
     LateWrite { master: usize, key: InodeKey },
+    Judge { master: usize, generation: u64 },
 }
 
 /// A simulated world.
@@ -404,6 +405,7 @@ impl World {
                 self.give(master, Input::Hints(vec![Hint::Subtree(path)]));
             }
             Happening::LateWrite { master, key } => self.take_in_late_write(master, key),
+            Happening::Judge { master, generation } => self.judge(master, generation),
             Happening::Step { .. } | Happening::DiskStep { .. } => {}
         }
     }
@@ -420,6 +422,34 @@ impl World {
             running.wake_ms = None;
             self.give(master, Input::Tick);
         }
+    }
+
+    /// A person who is asked to judge a mass deletion comes, sooner or later.
+    pub(super) fn call_judge(&mut self, master: usize) {
+        let generation = self.masters[master].generation;
+        let Some(running) = &mut self.masters[master].running else { return };
+        if running.engine.withheld().is_some() && !running.judge_is_called {
+            running.judge_is_called = true;
+            let delay_us = self.random.random_range(0..3_000_000);
+            self.after(delay_us, Happening::Judge { master, generation });
+        }
+    }
+
+    /// In a settled store an act is to have its effect: then it was meant.
+    fn judge(&mut self, master: usize, generation: u64) {
+        if !self.is_current(master, generation) {
+            return;
+        }
+        let judgement = match self.healed || self.random.random_range(0..3) > 0 {
+            true => Judgement::Allow,
+            false => Judgement::Undo,
+        };
+        self.trace.note(self.now_us, &[8, master as u64], || format!("** {master}: {judgement:?}"));
+        if let Some(running) = &mut self.masters[master].running {
+            running.judge_is_called = false;
+        }
+        self.moved_us = self.now_us;
+        self.give(master, Input::Judged(judgement));
     }
 
     /// The joiner's daemon starts once its invitation is recorded.
@@ -447,7 +477,8 @@ impl World {
         self.moved_us = self.now_us;
         let nonce = self.random.next_u64();
         self.trace.note(self.now_us, &[1, master as u64], || format!("{master} starts"));
-        if let Err(error) = self.masters[master].start(self.now_us, nonce) {
+        let removals_max = self.history.profile.removals_max;
+        if let Err(error) = self.masters[master].start(self.now_us, nonce, removals_max) {
             self.fail(Property::Opens, error);
             return;
         }

@@ -5,10 +5,12 @@ mod conflicts;
 mod daemon;
 mod demo;
 mod events;
+mod guard;
 mod init;
 mod invite;
 mod join;
 mod masters;
+mod set;
 mod status;
 mod up;
 mod verify;
@@ -39,6 +41,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
             None => masters::list(&masters.store, output),
             Some(MastersAct::Remove { name, store }) => masters::remove(name, store, output),
         },
+        Command::Guard(guard) => guard::run(&guard, output),
+        Command::Set(set) => set::run(&set, output),
         Command::Verify(store) => verify::run(&store, output),
         Command::Events(store) => events::run(&store, output),
         Command::Completions { shell } => completions::run(shell, output),

@@ -1,16 +1,20 @@
 //! Facts as text for people. Pure: the same facts, style and time give the same text.
 
 mod conflicts;
+mod guard;
 mod masters;
 mod progress;
+mod settings;
 mod status;
 mod style;
 mod units;
 mod verify;
 
 pub(crate) use conflicts::{conflict, conflicts};
+pub(crate) use guard::guard;
 pub(crate) use masters::{Ids, masters};
 pub(crate) use progress::stage;
+pub(crate) use settings::settings;
 pub(crate) use status::{counts, status, wait, waiting};
 pub(crate) use style::Style;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::guard::Judgement;
 use crate::values::{
     Effect, Event, LateWrite, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record,
 };
@@ -68,6 +69,8 @@ pub enum Input {
     Rotten(TreePath, ContentHash),
     /// A program wrote to a file after it had been replaced or removed.
     LateWrite(LateWrite),
+    /// A person says what is to become of what was withheld by the guard.
+    Judged(Judgement),
     /// The root is not what it was: nothing is looked at or written until it is back.
     RootLost(Problem),
     /// The root is back; everything is looked at.

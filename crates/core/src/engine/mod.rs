@@ -14,12 +14,14 @@
 
 mod agenda;
 mod gossip;
+mod guard;
 mod io;
 mod late;
 mod peers;
 mod problems;
 mod projection;
 mod retention;
+mod settings;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,8 +30,10 @@ use agenda::{Agenda, Known};
 use peers::Peers;
 use problems::{Blocked, Problems};
 
+pub use guard::{Judgement, Withheld};
 pub use io::{Hint, Input, Output, Wanted};
 pub use peers::Peer;
+pub use settings::{SETTINGS, Setting, SettingError};
 
 use crate::checkout::Plan;
 use crate::replica::{OpenError as ReplicaError, Replica, ResolveError};
@@ -144,6 +148,7 @@ pub struct Engine {
     postponed: BTreeMap<NodeId, u32>,
     /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
+    guard: guard::Guard,
     /// The last late write of each file of which there was one.
     late: BTreeMap<NodeId, Stamp>,
     /// Directories whose mtime our own effects have changed and not yet set right.
@@ -218,6 +223,7 @@ impl Engine {
             blocked_with: BTreeMap::new(),
             postponed: BTreeMap::new(),
             retained: stored.retained,
+            guard: guard::Guard::default(),
             late: BTreeMap::new(),
             disturbed,
             unparked,
@@ -267,6 +273,7 @@ impl Engine {
             Input::Resync(master) => self.send_state(master),
             Input::Rotten(path, actual) => self.rotten(&path, actual),
             Input::LateWrite(late) => self.late_write(late),
+            Input::Judged(judgement) => self.judge_withheld(ms, judgement),
             Input::RootLost(problem) => self.freeze(problem),
             Input::RootBack => self.thaw(),
             Input::Tick => {}
@@ -304,8 +311,14 @@ impl Engine {
         };
         // With nobody to ask, asking again waits for somebody to come.
         let transfer = self.transfer.timeout().filter(|_| !self.peers.masters().is_empty());
-        let due =
-            [disk, transfer, self.peers.timeout(), self.problems.timeout(), self.unclear_until];
+        let due = [
+            disk,
+            transfer,
+            self.peers.timeout(),
+            self.problems.timeout(),
+            self.unclear_until,
+            self.guard.timeout(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -379,7 +392,9 @@ impl Engine {
             Turn::Idle | Turn::Looking(_) => 0,
         };
         EngineStatus {
-            looking: matches!(self.turn, Turn::Looking(_)) || !self.agenda.is_empty(),
+            looking: matches!(self.turn, Turn::Looking(_))
+                || !self.agenda.is_empty()
+                || self.guard.is_counting(),
             pending: (self.touched.len() + self.stalled.len() + self.doubted.len()) as u64
                 + applying,
             fetching: self.transfer.outstanding(),
@@ -395,6 +410,7 @@ impl Engine {
             && self.agenda.is_empty()
             && self.touched.is_empty()
             && self.doubted.is_empty()
+            && !self.guard.is_counting()
             && !self.transfer.is_holding_up()
     }
 
@@ -438,12 +454,13 @@ impl Engine {
                 Blocked::Node(node) => {
                     self.touched.insert(node);
                 }
-                Blocked::Content(_) => {}
+                Blocked::Content(_) | Blocked::Removals => {}
                 Blocked::Path(path) => {
                     self.agenda.again(now, agenda::name_scope(&path), 0);
                 }
             }
         }
+        self.count_withheld(now);
         if self.frozen.is_none() && self.is_member() {
             if !self.started {
                 self.started = true;

@@ -19,6 +19,8 @@ pub(super) enum Blocked {
     Path(TreePath),
     /// A content can't be had; asking for it again is another's matter.
     Content(ContentHash),
+    /// What is gone from the disk waits for a person.
+    Removals,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ impl Problems {
 
 fn keeps_from_the_disk(blocked: &Blocked) -> bool {
     match blocked {
-        Blocked::Node(_) | Blocked::Content(_) => true,
+        Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals => true,
         Blocked::Path(_) => false,
     }
 }
@@ -137,6 +139,7 @@ fn is_retried(kind: ProblemKind) -> bool {
         | ProblemKind::MountPoint
         | ProblemKind::UnsupportedName
         | ProblemKind::WatchLimit
+        | ProblemKind::MassDelete
         | ProblemKind::RootLost => false,
     }
 }

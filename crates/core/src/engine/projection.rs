@@ -25,6 +25,7 @@ const DIFFERS_MAX: u32 = 4;
 impl Engine {
     pub(super) fn start_plan(&mut self) {
         let mut touched = self.next_touched();
+        self.stall_withheld(&mut touched);
         self.postpone_settling(&mut touched);
         let have = |hash: &ContentHash| self.availability(hash);
         let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);

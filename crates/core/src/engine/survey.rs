@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::agenda::{Due, SETTLE_GONE_MS, name_scope};
+use super::guard::unchanged;
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
 use crate::values::{Act, BaseId, Event, Looked, Performed, Record};
@@ -28,6 +29,7 @@ impl Engine {
         if self.agenda.has_lost_hints() {
             self.vanished.clear();
         }
+        self.vanished.extend(self.guard.begin());
         // What one of these is called now must not pass for removed, and one that is new must settle,
         // though all that is beside it is looked at. In the place of one that is missed there may be
         // something new, too.
@@ -90,14 +92,19 @@ impl Engine {
         let is_first = !self.caught_up && self.surveyed.contains(&Scope::Subtree(TreePath::root()));
         self.caught_up |= is_first;
         self.forget_undisturbed(&survey);
+        let removals_max = self.removals_max(now);
+        let unchanged = unchanged(&self.guard, &survey, &self.base);
         // Whether special bits count will be a setting of the store.
         let rules = SnapshotRules {
             special_bits: SpecialBits::Drop,
             disturbed: &self.disturbed,
             vanished: Some(&self.vanished),
+            removals_max,
+            passing: self.guard.passing(),
         };
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
         self.note_problems(now, &snapshot);
+        self.note_withheld(now, &snapshot, &unchanged);
         self.note_missed(now, &snapshot);
         for path in &snapshot.reread {
             let delay = self.agenda.unsettled_delay(now, path);
@@ -150,14 +157,15 @@ impl Engine {
     /// looked for once more when what it is called now is known.
     fn note_missed(&mut self, now: u64, snapshot: &Snapshot) {
         let still: BTreeSet<_> = snapshot.missed.iter().collect();
-        let Self { missed, base, surveyed, .. } = self;
+        let Self { missed, base, surveyed, guard, .. } = self;
         missed.retain(|id, &mut since| {
             let path = base.path(*id);
             let looked_at =
                 path.is_none_or(|path| surveyed.iter().any(|scope| covers(scope, &path)));
-            still.contains(id) || !looked_at && since + MISSED_MS_MAX > now
+            let waits = still.contains(id) || !looked_at && since + MISSED_MS_MAX > now;
+            waits && !guard.holds(*id)
         });
-        for &id in &snapshot.missed {
+        for &id in snapshot.missed.iter().filter(|&&id| !self.guard.holds(id)) {
             self.missed.entry(id).or_insert(now);
             if let Some(path) = self.base.path(id) {
                 self.agenda.again(now, name_scope(&path), SETTLE_GONE_MS);

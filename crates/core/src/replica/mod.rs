@@ -161,6 +161,24 @@ impl Replica {
         Ok(self.finish(committed))
     }
 
+    /// A setting of the store.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> Option<Vec<u8>> {
+        self.document.settings().remove(key)
+    }
+
+    /// Sets a setting of the store, for all masters.
+    pub fn set_setting(&mut self, key: &str, value: &[u8]) -> Local {
+        if self.setting(key).is_some_and(|now| now == value) {
+            return Local::default();
+        }
+        let mut draft = self.document.begin();
+        draft.set_time(self.unix_ms);
+        draft.setting(key, value.to_vec());
+        let committed = draft.commit();
+        self.finish(committed)
+    }
+
     /// Adds a member, or replaces its entry. Nothing is written if the entry is as it was.
     pub fn set_member(&mut self, member: Member) -> Local {
         if self.members.get(&member.master) == Some(&member) {

@@ -38,6 +38,10 @@ pub struct SnapshotRules<'a> {
     /// Entries whose absence counts, with all below; none if every absence does. Others may have been
     /// renamed while the survey was under way.
     pub vanished: Option<&'a BTreeSet<BaseId>>,
+    /// How many entries may be removed that the tree has. With more, only `passing` are.
+    pub removals_max: usize,
+    /// Entries that may be removed in any case, and don't count.
+    pub passing: &'a BTreeSet<BaseId>,
 }
 
 struct Writer<'a, T> {
@@ -58,7 +62,7 @@ struct Writer<'a, T> {
 impl Survey {
     /// Tells what the user did, once [`Survey::next_look`] asks for nothing more.
     pub fn finish<T: TreeView>(mut self, base: &Base, tree: &T, rules: SnapshotRules) -> Snapshot {
-        let mut matching = matching(base, &self, rules.vanished);
+        let (mut matching, withheld) = self.guarded_matching(base, tree, &rules);
         let adoptions = adoptions(base, tree, &self, &matching);
         matching.missed.retain(|&id| !adoptions.spare(id));
         let mut writer = Writer {
@@ -95,6 +99,8 @@ impl Survey {
             self.reread.extend(self.path(base, *directory).map(|path| path.join(name)));
         }
         Snapshot {
+            withheld,
+            seen: matching.verdicts.iter().filter_map(Verdict::known).collect(),
             acts,
             contents: self.contents.into_iter().collect(),
             adopted,
@@ -108,6 +114,36 @@ impl Survey {
 }
 
 impl Survey {
+    /// The matching, and what was not removed because that would be too much: then absence counts for none
+    /// but what may go in any case, and what the tree has not either.
+    fn guarded_matching<T: TreeView>(
+        &self,
+        base: &Base,
+        tree: &T,
+        rules: &SnapshotRules,
+    ) -> (Matching, Vec<BaseId>) {
+        let all = matching(base, self, rules.vanished);
+        if all.removed.len() <= rules.removals_max {
+            return (all, Vec::new());
+        }
+        let is_in_tree = |id: &BaseId| {
+            let nodes = base.entry(*id).into_iter().flat_map(|entry| &entry.nodes);
+            nodes.into_iter().any(|seen| tree.entry(seen.node).is_some())
+        };
+        let counts = |id: &BaseId| !rules.passing.contains(id) && is_in_tree(id);
+        let (counted, mut may): (Vec<BaseId>, BTreeSet<BaseId>) = (
+            all.removed.iter().copied().filter(counts).collect(),
+            all.removed.iter().copied().filter(|id| !counts(id)).collect(),
+        );
+        if counted.len() <= rules.removals_max {
+            return (all, Vec::new());
+        }
+        may.extend(rules.passing);
+        let fewer = matching(base, self, Some(&may));
+        let removed: BTreeSet<BaseId> = fewer.removed.iter().copied().collect();
+        (fewer, counted.into_iter().filter(|id| !removed.contains(id)).collect())
+    }
+
     /// What was to be looked at in a directory that was not found, and may turn up, is looked at later.
     fn reread_in_missed(&mut self, base: &Base, missed: &[BaseId]) {
         for (&directory, only) in &self.wanted {

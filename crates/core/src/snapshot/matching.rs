@@ -28,6 +28,16 @@ pub(super) enum Verdict {
     Unclear,
 }
 
+impl Verdict {
+    /// The base's entry that it is.
+    pub(super) fn known(&self) -> Option<BaseId> {
+        match self {
+            Self::Same(id) | Self::Moved(id) | Self::Continues(id, _) => Some(*id),
+            Self::New | Self::Unclear => None,
+        }
+    }
+}
+
 /// All verdicts.
 pub(super) struct Matching {
     pub(super) verdicts: Vec<Verdict>,

@@ -28,6 +28,10 @@ pub struct Snapshot {
     pub reread: BTreeSet<TreePath>,
     /// Entries that were not found, and whose absence does not count yet.
     pub missed: Vec<BaseId>,
+    /// Entries that are gone, and were not removed because that would be too much, with all below.
+    pub withheld: Vec<BaseId>,
+    /// Entries that were found, and not just as the base has them.
+    pub seen: BTreeSet<BaseId>,
     /// What could not be looked at.
     pub problems: Vec<Problem>,
     pub(super) steps: Vec<Step>,
@@ -70,6 +74,14 @@ pub(super) enum Origin {
 }
 
 impl Snapshot {
+    /// Entries that are no more.
+    pub fn removed(&self) -> impl Iterator<Item = BaseId> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Remove(id) => Some(*id),
+            Step::Insert { .. } | Step::Change { .. } => None,
+        })
+    }
+
     /// Writes into the base what the disk holds, and whose nodes that is now.
     ///
     /// `performed` has one element for each act, in order; `base` is the one that the survey was

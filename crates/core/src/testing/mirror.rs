@@ -65,7 +65,13 @@ impl Mirror {
             let looked = self.disk.look(&look);
             survey.absorb(&self.base, looked);
         }
-        let rules = SnapshotRules { special_bits: SpecialBits::Keep, disturbed, vanished: None };
+        let rules = SnapshotRules {
+            special_bits: SpecialBits::Keep,
+            disturbed,
+            vanished: None,
+            removals_max: usize::MAX,
+            passing: &BTreeSet::new(),
+        };
         survey.finish(&self.base, tree, rules)
     }
 

@@ -27,6 +27,8 @@ pub enum ProblemKind {
     ContentMissing,
     /// The limit of inotify watches is reached: scanning takes over.
     WatchLimit,
+    /// Most of the store is gone from the disk: a person has to say whether that was meant.
+    MassDelete,
     /// The root vanished, was emptied or replaced: the store is frozen.
     RootLost,
     /// Anything else the system said.

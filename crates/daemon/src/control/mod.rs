@@ -20,9 +20,9 @@ pub use client::{Client, ClientError, Events};
 pub use conflict::full_version_id;
 pub use path_text::{PathText, PathTextError};
 pub use report::{
-    ConflictReport, Counts, Damage, EventBody, EventReport, Fetching, InviteReport, MasterLabel,
-    MasterReport, ProblemReport, StatusReport, VerifyReport, VersionKind, VersionReport,
-    WaitReport, WaitingFor, Work, WorkKind,
+    ConflictReport, Counts, Damage, EventBody, EventReport, Fetching, GuardReport, InviteReport,
+    JudgementReport, MasterLabel, MasterReport, ProblemReport, SettingReport, StatusReport,
+    VerifyReport, VersionKind, VersionReport, WaitReport, WaitingFor, Work, WorkKind,
 };
 pub use server::{Call, bind, serve, socket_path};
 
@@ -84,6 +84,22 @@ pub enum Request {
         /// Its name, or its id in hexadecimal digits, or the beginning of that if it is unique.
         name: String,
     },
+    /// What is gone from this disk and waits for a person. Answered with [`Reply::Guard`].
+    Guard,
+    /// What is to become of that. Answered with [`Reply::Guard`]: what it was about.
+    Judge {
+        /// Removed on all masters, or brought back here.
+        judgement: JudgementReport,
+    },
+    /// The settings of the store. Answered with [`Reply::Settings`].
+    Settings,
+    /// Set one of them, on all masters. Answered with [`Reply::Settings`].
+    Set {
+        /// Its name.
+        key: String,
+        /// What it is to be.
+        value: String,
+    },
     /// Read every file again and compare. Answered with [`Reply::Verify`] when done.
     Verify,
     /// From now on send [`Reply::Event`] for each thing that happens.
@@ -126,6 +142,10 @@ pub enum Reply {
     Conflicts(Vec<ConflictReport>),
     /// To [`Request::Masters`].
     Masters(Vec<MasterReport>),
+    /// To [`Request::Guard`].
+    Guard(GuardReport),
+    /// To [`Request::Settings`].
+    Settings(Vec<SettingReport>),
     /// To [`Request::Verify`].
     Verify(VerifyReport),
     /// Something happened.

@@ -3,6 +3,7 @@
 //! Times are milliseconds since 1970, sizes are bytes, ids are hexadecimal digits, paths are relative to
 //! the root and escaped as [`PathText`] says.
 
+use pleach_core::engine::Judgement;
 use pleach_core::values::{ConflictKind, Problem, ProblemKind};
 use pleach_core::vocabulary::MasterId;
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,49 @@ pub struct Fetching {
     pub contents: u64,
     /// Their sizes, summed.
     pub bytes: u64,
+}
+
+/// What is gone from a disk, and stays on the other masters until a person decides; all 0 if nothing is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardReport {
+    /// How many files, directories and links.
+    pub entries: u64,
+    /// How many there were.
+    pub of: u64,
+    /// The topmost of them; at most 1,000.
+    pub paths: Vec<PathText>,
+}
+
+/// What a person says of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgementReport {
+    /// It was meant: it is removed on all masters.
+    Allow,
+    /// It was not: it is brought back here.
+    Undo,
+}
+
+impl From<JudgementReport> for Judgement {
+    fn from(report: JudgementReport) -> Self {
+        match report {
+            JudgementReport::Allow => Self::Allow,
+            JudgementReport::Undo => Self::Undo,
+        }
+    }
+}
+
+/// A setting of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingReport {
+    /// Its name.
+    pub key: String,
+    /// What it is.
+    pub value: String,
+    /// What it may be; the first is what it is unless somebody sets it.
+    pub values: Vec<String>,
+    /// What it is about.
+    pub about: String,
 }
 
 /// Something that could not be done.

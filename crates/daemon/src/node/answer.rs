@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use pleach_core::engine::{Hint, Input};
+use pleach_core::engine::{Hint, Input, SETTINGS, Setting, Withheld};
 use pleach_core::values::{BLOCKED_MAX, Choice, Conflict, Member, Problem, ProblemKind, Version};
 use pleach_core::vocabulary::{MasterId, Stamp, TreePath, VersionVector};
 use tokio::sync::oneshot;
 
 use super::driver::{Driver, unix_ms};
 use crate::control::{
-    Call, ConflictReport, Fetching, InviteReport, MasterLabel, MasterReport, Pick, ProblemReport,
-    Refusal, RefusalKind, Reply, Request, StatusReport, WaitReport, WaitingFor, Work,
-    full_version_id,
+    Call, ConflictReport, Fetching, GuardReport, InviteReport, MasterLabel, MasterReport, PathText,
+    Pick, ProblemReport, Refusal, RefusalKind, Reply, Request, SettingReport, StatusReport,
+    WaitReport, WaitingFor, Work, full_version_id,
 };
 use crate::ticket::Invitations;
 
@@ -19,6 +19,9 @@ type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
 /// How many calls may wait at a time.
 const WAITERS_MAX: usize = 256;
+
+/// How many of the paths are told that wait for a person's judgement.
+const WITHHELD_PATHS_MAX: usize = 1_000;
 
 /// How much of a reason is told.
 const REASON_LETTERS_MAX: usize = 300;
@@ -58,6 +61,16 @@ impl Driver {
             Request::Resolve { path, choice } => self.resolve(&path.0, &choice),
             Request::Masters => Ok(Reply::Masters(self.masters())),
             Request::RemoveMaster { name } => self.remove_master(&name),
+            Request::Guard => Ok(Reply::Guard(self.withheld())),
+            Request::Judge { judgement } => {
+                let about = self.withheld();
+                if about.entries > 0 {
+                    self.input(Input::Judged(judgement.into()));
+                }
+                Ok(Reply::Guard(about))
+            }
+            Request::Settings => Ok(Reply::Settings(self.settings())),
+            Request::Set { key, value } => self.set(&key, &value),
             Request::Verify => return self.verify(reply),
             Request::Events => Ok(Reply::Done),
             Request::Isolate { isolated } => {
@@ -262,6 +275,33 @@ impl Driver {
         }
         self.input(Input::RemoveMember(member.master));
         Ok(Reply::Done)
+    }
+
+    /// What is gone from this disk and waits for a person.
+    fn withheld(&self) -> GuardReport {
+        let Some(Withheld { entries, of }) = self.engine.withheld() else {
+            return GuardReport::default();
+        };
+        let paths = self.engine.withheld_paths().take(WITHHELD_PATHS_MAX);
+        GuardReport { entries, of, paths: paths.map(PathText::from).collect() }
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        let report = |&setting: &Setting| SettingReport {
+            key: setting.key.to_owned(),
+            value: self.engine.setting(setting),
+            values: setting.values.iter().map(ToString::to_string).collect(),
+            about: setting.about.to_owned(),
+        };
+        SETTINGS.iter().map(report).collect()
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<Reply, Refusal> {
+        let now = self.clock.now();
+        match self.engine.set(now, key, value) {
+            Ok(()) => Ok(Reply::Settings(self.settings())),
+            Err(error) => Err(Refusal::new(RefusalKind::Unfit, error.to_string())),
+        }
     }
 
     fn conflicts(&self) -> Vec<ConflictReport> {

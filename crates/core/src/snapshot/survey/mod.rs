@@ -135,6 +135,8 @@ pub struct Survey {
     pub(super) sightings: Vec<Sighting>,
     pub(super) places: BTreeMap<(Dir, Name), usize>,
     pub(super) gone: BTreeSet<BaseId>,
+    /// Directories in whose place something else was peeked at: they are not there any more.
+    displaced: BTreeSet<BaseId>,
     /// Base entries whose place is ignored or can't be known.
     pub(super) left_alone: BTreeSet<BaseId>,
     pub(super) moved: BTreeMap<BaseId, usize>,
@@ -185,6 +187,7 @@ impl Survey {
             sightings: Vec::new(),
             places: BTreeMap::new(),
             gone: BTreeSet::new(),
+            displaced: BTreeSet::new(),
             left_alone: BTreeSet::new(),
             moved: BTreeMap::new(),
             left_places: BTreeSet::new(),
@@ -285,7 +288,7 @@ impl Survey {
 
     /// Whether a look at the entry's own place found it gone or something else there.
     pub(super) fn is_vacated_by_itself(&self, base: &Base, id: BaseId) -> bool {
-        if self.gone.contains(&id) {
+        if self.gone.contains(&id) || self.displaced.contains(&id) {
             return true;
         }
         let Some(entry) = base.entry(id) else { return true };
@@ -307,6 +310,7 @@ impl Survey {
         let place = (parent, entry.name.clone());
         self.was_looked_at(parent, &entry.name)
             && !self.gone.contains(&id)
+            && !self.displaced.contains(&id)
             && !self.left_alone.contains(&id)
             && !self.places.contains_key(&place)
             && !self.left_places.contains(&place)

@@ -1,6 +1,8 @@
 //! What a survey saw: entries that differ from the base, and which directories of it those are.
 
-use super::{Dir, Identity, Reading, Sighting, Survey, Whereabouts, candidates, directories_in};
+use super::{
+    Dir, Identity, Reading, Sighting, Survey, Whereabouts, candidates, directories_in, is_directory,
+};
 use crate::values::{
     Base, BaseId, Body, DirectoryState, FileContent, Found, FoundBody, Listed, Problem,
     ProblemKind, ReadState,
@@ -188,6 +190,8 @@ impl Survey {
                 return;
             }
             if candidates(base, &fingerprint).is_empty() {
+                // A directory is where its object is, whatever has come into its place.
+                self.displaced.extend(known.filter(|&id| is_directory(base, id)));
                 self.settling.insert(directory);
                 return;
             }
