@@ -86,6 +86,11 @@ impl Guard {
         self.held.contains(&id)
     }
 
+    /// What is gone, and not removed.
+    pub(super) fn held(&self) -> &BTreeSet<BaseId> {
+        &self.held
+    }
+
     /// What may go with the survey under way, whatever else is withheld.
     pub(super) fn passing(&self) -> &BTreeSet<BaseId> {
         &self.passing
@@ -132,7 +137,7 @@ impl Guard {
     fn waiting(&self) -> Option<Withheld> {
         let of = self.burst.as_ref().map_or(0, |burst| burst.of);
         let waits = !self.held.is_empty() && self.counting.is_none();
-        waits.then(|| Withheld { entries: self.held.len() as u64, of: of as u64 })
+        waits.then_some(Withheld { entries: self.held.len() as u64, of: of as u64 })
     }
 }
 
@@ -300,9 +305,9 @@ impl Engine {
 
     fn topmost_held(&self) -> impl Iterator<Item = BaseId> {
         let held = &self.guard.held;
-        held.iter().copied().filter(|&id| {
-            self.base.entry(id).is_some_and(|entry| !held.contains(&entry.parent))
-        })
+        held.iter()
+            .copied()
+            .filter(|&id| self.base.entry(id).is_some_and(|entry| !held.contains(&entry.parent)))
     }
 }
 

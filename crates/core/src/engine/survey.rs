@@ -93,6 +93,7 @@ impl Engine {
         self.caught_up |= is_first;
         self.forget_undisturbed(&survey);
         let removals_max = self.removals_max(now);
+        self.vanished.extend(self.guard.held());
         let unchanged = unchanged(&self.guard, &survey, &self.base);
         // Whether special bits count will be a setting of the store.
         let rules = SnapshotRules {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::Snapshot;
 use super::adoption::{Adoptions, adoptions};
-use super::matching::{Matching, Verdict, matching};
+use super::matching::{Matching, Verdict};
 use super::settle::{Origin, Step};
 use super::survey::{Dir, Sighting, Survey, found_body};
 use crate::values::{
@@ -114,36 +114,6 @@ impl Survey {
 }
 
 impl Survey {
-    /// The matching, and what was not removed because that would be too much: then absence counts for none
-    /// but what may go in any case, and what the tree has not either.
-    fn guarded_matching<T: TreeView>(
-        &self,
-        base: &Base,
-        tree: &T,
-        rules: &SnapshotRules,
-    ) -> (Matching, Vec<BaseId>) {
-        let all = matching(base, self, rules.vanished);
-        if all.removed.len() <= rules.removals_max {
-            return (all, Vec::new());
-        }
-        let is_in_tree = |id: &BaseId| {
-            let nodes = base.entry(*id).into_iter().flat_map(|entry| &entry.nodes);
-            nodes.into_iter().any(|seen| tree.entry(seen.node).is_some())
-        };
-        let counts = |id: &BaseId| !rules.passing.contains(id) && is_in_tree(id);
-        let (counted, mut may): (Vec<BaseId>, BTreeSet<BaseId>) = (
-            all.removed.iter().copied().filter(counts).collect(),
-            all.removed.iter().copied().filter(|id| !counts(id)).collect(),
-        );
-        if counted.len() <= rules.removals_max {
-            return (all, Vec::new());
-        }
-        may.extend(rules.passing);
-        let fewer = matching(base, self, Some(&may));
-        let removed: BTreeSet<BaseId> = fewer.removed.iter().copied().collect();
-        (fewer, counted.into_iter().filter(|id| !removed.contains(id)).collect())
-    }
-
     /// What was to be looked at in a directory that was not found, and may turn up, is looked at later.
     fn reread_in_missed(&mut self, base: &Base, missed: &[BaseId]) {
         for (&directory, only) in &self.wanted {

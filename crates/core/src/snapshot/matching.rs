@@ -69,6 +69,8 @@ impl Matching {
 struct Matcher<'a> {
     base: &'a Base,
     survey: &'a Survey,
+    /// Entries that are not removed.
+    withheld: &'a BTreeSet<BaseId>,
     /// Of each sighting: the base's entry at its place, the directory's successor considered.
     occupants: Vec<Option<BaseId>>,
     same: BTreeMap<BaseId, usize>,
@@ -81,15 +83,17 @@ struct Matcher<'a> {
     fleeting: BTreeSet<usize>,
 }
 
-/// Matches what the survey saw with the base.
+/// Matches what the survey saw with the base. What is withheld stays there, whether it was found or not.
 pub(super) fn matching(
     base: &Base,
     survey: &Survey,
     vanished: Option<&BTreeSet<BaseId>>,
+    withheld: &BTreeSet<BaseId>,
 ) -> Matching {
     let mut matcher = Matcher {
         base,
         survey,
+        withheld,
         occupants: Vec::with_capacity(survey.sightings.len()),
         same: BTreeMap::new(),
         moved: BTreeMap::new(),
@@ -125,7 +129,9 @@ pub(super) fn matching(
         .copied()
         .collect();
     let counts = |id: &BaseId| {
-        inherited.contains(id) || vanished.is_none_or(|vanished| vanished.contains(id))
+        let counts =
+            inherited.contains(id) || vanished.is_none_or(|vanished| vanished.contains(id));
+        counts && !withheld.contains(id)
     };
     let (counting, others) = survey.gone.iter().copied().partition(counts);
     let removed = matcher.removed(&verdicts, counting);
@@ -336,7 +342,8 @@ impl Matcher<'_> {
                 Verdict::Moved(_) | Verdict::New => true,
             })
             .filter_map(|at| self.occupants[at])
-            .filter(|&id| is_directory(self.base, id) && !vanished.contains(&id))
+            .filter(|id| !vanished.contains(id) || self.withheld.contains(id))
+            .filter(|&id| is_directory(self.base, id))
             .filter(|&id| !self.same.contains_key(&id) && !self.moved.contains_key(&id))
             .collect();
         for &id in &displaced {
@@ -473,6 +480,7 @@ impl Matcher<'_> {
                     && !self.survey.left_places.contains(&place)
             })
             .map(|(_, child)| child)
+            .filter(|child| !self.withheld.contains(child))
             .collect()
     }
 }

@@ -14,6 +14,7 @@ mod adoption;
 mod matching;
 mod settle;
 mod survey;
+mod withholding;
 
 pub use acts::{SnapshotRules, SpecialBits};
 pub use settle::Snapshot;
