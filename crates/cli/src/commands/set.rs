@@ -25,6 +25,6 @@ pub(super) fn run(set: &Set, output: &Output) -> Result<Code, Failure> {
             return Err(Failure::usage(message));
         }
     }
-    output.facts(&*reports, |reports, style| render::settings(reports, style))?;
+    output.facts(&*reports, render::settings)?;
     Ok(Code::Done)
 }
