@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Tree, pleach_path, run, wait_until};
+use super::{Host, Tree, pleach_path, run, wait_until};
 
 /// What a command printed and how it ended.
 #[derive(Clone, Debug)]
@@ -64,6 +64,9 @@ pub struct Master {
     name: String,
     directory: PathBuf,
     port: u16,
+    /// The network namespace that it runs in, if not this one.
+    host: Option<String>,
+    listen: String,
     log: PathBuf,
     daemon: Option<Child>,
 }
@@ -79,7 +82,30 @@ impl Master {
         let directory = scratch.join(name);
         fs::create_dir_all(&directory).expect("a scratch directory can be made");
         let log = scratch.join(format!("{name}.log"));
-        Self { name: name.to_owned(), directory, port: free_port(), log, daemon: None }
+        let port = free_port();
+        let listen = format!("/ip4/127.0.0.1/tcp/{port}");
+        Self { name: name.to_owned(), directory, port, host: None, listen, log, daemon: None }
+    }
+
+    /// The same on a host of its own, listening at a multiaddress of that.
+    #[must_use]
+    pub fn on(host: &Host, listen: &str, scratch: &Path, name: &str) -> Self {
+        let mut master = Self::new(scratch, name);
+        master.host = Some(host.name().to_owned());
+        listen.clone_into(&mut master.listen);
+        master
+    }
+
+    /// The binary, to be run where it runs.
+    fn binary(&self) -> Command {
+        match &self.host {
+            None => Command::new(pleach_path()),
+            Some(host) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", host]).arg(pleach_path());
+                command
+            }
+        }
     }
 
     /// What it is called.
@@ -114,7 +140,7 @@ impl Master {
 
     /// Runs `pleach` in its directory.
     pub fn pleach<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
-        run(Command::new(pleach_path()).args(arguments).current_dir(&self.directory))
+        run(self.binary().args(arguments).current_dir(&self.directory))
     }
 
     /// Makes its directory the first master of a new store, with this machine's settings for tests.
@@ -170,10 +196,11 @@ impl Master {
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let daemon = Command::new(pleach_path())
+        let daemon = self
+            .binary()
             .arg("daemon")
             .arg(&self.directory)
-            .args(["--listen", &format!("/ip4/127.0.0.1/tcp/{}", self.port)])
+            .args(["--listen", &self.listen])
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be opened twice"))
