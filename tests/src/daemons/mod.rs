@@ -7,6 +7,7 @@
 mod binary;
 mod cluster;
 mod events;
+mod failing;
 mod loop_disk;
 mod master;
 mod poll;
@@ -16,6 +17,7 @@ mod tree;
 pub use binary::{pleach, pleach_path, run};
 pub use cluster::Cluster;
 pub use events::Events;
+pub use failing::{Failing, Threads, When};
 pub use loop_disk::LoopDisk;
 pub use master::{Master, Ran, Status};
 pub use poll::{probe_until, wait_until};

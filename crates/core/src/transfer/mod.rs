@@ -131,6 +131,10 @@ impl Transfer {
     /// Keeps a content that came with a change, if there is room: without, it is fetched like any other.
     /// Its hash must have been checked.
     pub fn offer(&mut self, hash: ContentHash, bytes: Vec<u8>) {
+        // Of nothing there is nothing to keep: an empty file needs no content.
+        if bytes.is_empty() {
+            return;
+        }
         if self.inline_bytes + self.small.bytes + bytes.len() as u64 <= INLINE_BYTES_MAX {
             self.keep(hash, bytes.into());
         }
@@ -277,7 +281,7 @@ impl Transfer {
     fn drop_unwanted(&mut self, hash: ContentHash) {
         let Some(want) = self.wants.get(&hash) else { return };
         if want.nodes.is_empty() && want.conflicts.is_empty() {
-            if want.state == WantState::InFlight {
+            if want.state == WantState::InFlight || want.attempts > 0 {
                 self.stopped.push(hash);
             }
             self.forget(hash);
@@ -410,7 +414,7 @@ impl Transfer {
         }
     }
 
-    /// Contents in flight that nobody wants any more, since the last call.
+    /// Contents in flight, or partly fetched, that nobody wants any more, since the last call.
     pub fn take_stopped(&mut self) -> Vec<ContentHash> {
         std::mem::take(&mut self.stopped)
     }

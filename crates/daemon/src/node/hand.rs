@@ -304,8 +304,11 @@ impl Hand {
         if leisure != Leisure::Settle {
             return leisure;
         }
-        self.disk.staging().clear_ahead();
-        self.settle_versions()
+        let left = self.disk.tidy();
+        match self.settle_versions() {
+            Leisure::Nothing if left => Leisure::Settle,
+            leisure => leisure,
+        }
     }
 
     fn settle_versions(&self) -> Leisure {
