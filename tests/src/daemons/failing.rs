@@ -21,6 +21,8 @@ pub enum Threads {
     Hand,
     /// The one that writes the database.
     Driver,
+    /// The one that watches directories.
+    Watcher,
     /// Any, with what is being fetched.
     Fetching,
 }
@@ -30,6 +32,7 @@ impl Threads {
         match self {
             Self::Hand => name == "hand",
             Self::Driver => name == "driver",
+            Self::Watcher => name.starts_with("notify"),
             Self::Fetching => true,
         }
     }

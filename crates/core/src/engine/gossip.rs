@@ -284,7 +284,7 @@ impl Engine {
         kind: ProblemKind,
         reason: String,
     ) {
-        let waiting = self.transfer.failed(hash, now).map(|(_, node)| node);
+        let waiting = self.transfer.not_taken(hash, now);
         let disputed = match self.retained.remove(&hash) {
             true => self.want_version_again(now, hash),
             false => None,

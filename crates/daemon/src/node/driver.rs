@@ -57,8 +57,8 @@ pub(super) enum Job {
     LetGo(BTreeSet<ContentHash>, SyncSender<BTreeSet<ContentHash>>),
     /// Cut off from all other masters, or no longer.
     Isolate(bool, oneshot::Sender<()>),
-    /// A directory that can't be watched.
-    Unwatched(Problem),
+    /// A directory that can't be watched; none once all can be.
+    Unwatched(Option<Problem>),
     /// The outcome of a verification.
     Verified(super::verify::Verification),
     /// Stop cleanly.
@@ -274,9 +274,13 @@ impl Driver {
         u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn unwatched(&mut self, problem: Problem) {
-        tracing::warn!(path = %problem.path, reason = %problem.reason, "can't be watched");
-        self.watch_problem = Some(problem);
+    fn unwatched(&mut self, problem: Option<Problem>) {
+        let before = std::mem::replace(&mut self.watch_problem, problem.clone());
+        match (before, problem) {
+            (_, Some(problem)) => self.tell(Event::ProblemAppeared(problem)),
+            (Some(before), None) => self.tell(Event::ProblemSolved { path: before.path }),
+            (None, None) => {}
+        }
         self.rescan_at_ms =
             self.rescan_at_ms.min(self.clock.elapsed_ms() + self.rescan_interval_ms());
     }

@@ -359,6 +359,7 @@ impl NodeBuilder {
             chores: chores_out,
             jobs: jobs.clone(),
             limit_told: false,
+            versions_watched: false,
             lost_told: false,
             writing: writing.clone(),
             cleaner: Cleaner::new(retention),
