@@ -148,6 +148,29 @@ fn prepare(at: &Path) {
     }
     write(&at.join("large"), bytes("old large", 300_000));
     symlink("old", at.join("link")).unwrap();
+    for name in ["own", "kept"] {
+        // Where the file system has attributes.
+        let _ = rustix::fs::setxattr(at.join(name), KEPT_ATTRIBUTE, b"kept", XattrFlags::empty());
+    }
+}
+
+/// An attribute of what the user of this master edits, where the file system has attributes.
+const KEPT_ATTRIBUTE: &str = "user.kept";
+/// A name that the ignore rules cover.
+const IGNORED: &str = "this master's own.ignored";
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 100];
+    let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// What stands in a case's directory, but for what is ignored.
+fn tree_at(at: &Path) -> Tree {
+    let mut tree = Tree::read(at).unwrap_or_default();
+    tree.entries.remove(Path::new(IGNORED));
+    tree
 }
 
 /// What the user of the other master does meanwhile.
@@ -188,6 +211,7 @@ fn act(at: &Path) {
 fn act_here(at: &Path) {
     write(&at.join("own"), bytes("own", 1_100));
     write(&at.join("own new"), bytes("own new", 40_000));
+    write(&at.join(IGNORED), "not for the others");
 }
 
 type Contents = BTreeMap<PathBuf, blake3::Hash>;
@@ -247,9 +271,21 @@ fn is_told(
 
 /// Whether both masters have the same and nothing is to be done, or said, or left over.
 fn is_healed(masters: &[Master], directory: &str, new: &Contents) -> Result<(), String> {
-    let [a, b] = [&masters[0], &masters[1]].map(|master| master.tree_below(directory));
+    let places = [&masters[0], &masters[1]].map(|master| master.path(directory));
+    let [a, b] = places.each_ref().map(|at| tree_at(at));
     if a != b {
         return Err(differences(&a, &b));
+    }
+    if places[0].join(IGNORED).exists() {
+        return Err("what is ignored was told".to_owned());
+    }
+    let attributes = [("chmodded", "user.x"), ("small", "user.y"), ("own", KEPT_ATTRIBUTE)];
+    for (path, name) in attributes {
+        let [on_a, on_b] = places.each_ref().map(|at| attribute(&at.join(path), name));
+        let had = attribute(&places[0].join("kept"), KEPT_ATTRIBUTE);
+        if on_a != on_b || on_a.is_some() != had.is_some() {
+            return Err(format!("{path}: {name} is {on_a:?} and {on_b:?}"));
+        }
     }
     if contents(&a) != *new {
         return Err(format!("both have the same, and that is wrong: {a:#?}\nnot {new:#?}"));
@@ -283,19 +319,21 @@ fn is_healed(masters: &[Master], directory: &str, new: &Contents) -> Result<(), 
 /// Plays one case in a directory of its own; how often the call failed.
 fn play(masters: &[Master], directory: &str, case: Case) -> Result<usize, String> {
     let [a, b] = [&masters[0].path(directory), &masters[1].path(directory)];
-    let old = Tree::read(b).unwrap();
+    let old = tree_at(b);
     let fetched = [large(a), huge(a)].map(|bytes| blake3::hash(&bytes));
     let fault = (case.call, case.errno, case.when);
     let failing = Failing::of(&masters[1], case.threads, &fetched, fault)?;
+    // To be read again.
+    write(&masters[1].path(".pleachignore"), format!("# {directory}\n*.ignored\n"));
     act(a);
     act_here(b);
-    let mut new = contents(&Tree::read(a).unwrap());
+    let mut new = contents(&tree_at(a));
     for name in ["own", "own new"] {
         new.insert(name.into(), blake3::hash(&fs::read(b.join(name)).unwrap()));
     }
     let mut told_since = None;
     let reached = probe_until(TOLD_MAX, || {
-        let [there, here] = [a, b].map(|at| Tree::read(at).unwrap());
+        let [there, here] = [a, b].map(|at| tree_at(at));
         is_whole(&here, &old, &new).map_err(|wrong| format!("WRONG {wrong}"))?;
         if there == here {
             return Ok(());
@@ -315,7 +353,7 @@ fn play(masters: &[Master], directory: &str, case: Case) -> Result<usize, String
             _ => Err("told, and tried again a little longer".to_owned()),
         }
     });
-    let whole = is_whole(&Tree::read(b).unwrap(), &old, &new);
+    let whole = is_whole(&tree_at(b), &old, &new);
     let count = failing.end();
     let healed = probe_until(HEALED_MAX, || is_healed(masters, directory, &new));
     let told = if case.when == When::Always { reached } else { Ok(()) };
@@ -333,6 +371,7 @@ fn whatever_call_fails_old_bytes_stay_it_is_said_and_all_heals() {
     let cases = chosen();
     let cluster = Cluster::holding(2, |number, master| {
         if number == 0 {
+            write(&master.path(".pleachignore"), "*.ignored\n");
             (0..cases.len()).for_each(|case| prepare(&master.path(&format!("case {case}"))));
         }
     });

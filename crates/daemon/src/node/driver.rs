@@ -248,6 +248,7 @@ impl Driver {
         if let Ok(job) = self.next_waiting() {
             return Ok(job);
         }
+        self.make_durable_again();
         let now = self.clock.elapsed_ms();
         if self.rescan_at_ms <= now {
             self.rescan_at_ms = now.saturating_add(self.rescan_interval_ms());
@@ -259,6 +260,7 @@ impl Driver {
             self.waiters.timeout(),
             self.verification_timeout(),
             self.progress_timeout(),
+            self.durable_timeout(),
             Some(self.rescan_at_ms),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(now);

@@ -22,6 +22,8 @@ use crate::state::StateError;
 
 /// How long to wait before writing state again that could not be written.
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// How long it is until what could not be made durable is tried again.
+const DURABLE_RETRY: Duration = Duration::from_secs(5);
 /// How many jobs wait meanwhile; of what comes beyond it is noted where to look and whom to ask.
 const PUT_OFF_MAX: usize = 1_024;
 
@@ -42,6 +44,7 @@ pub(super) struct Recording {
     pub(super) problem: Option<Problem>,
     /// Why what was written here could not be made durable when that was last tried.
     pub(super) undurable: Option<Problem>,
+    durable_at_ms: u64,
     put_off: VecDeque<Job>,
     /// Masters of whom something was dropped.
     missed: BTreeSet<MasterId>,
@@ -97,7 +100,27 @@ impl Driver {
 
     /// What a user did here is made durable before the others are told.
     fn make_durable(&mut self) {
-        let settled = self.durable.settle();
+        let settled = match self.recording.undurable {
+            None => self.durable.settle(),
+            Some(_) => self.durable.settle().and_then(|()| self.durable.settle_all()),
+        };
+        self.settled(settled);
+    }
+
+    /// When what could not be made durable is to be tried again.
+    pub(super) fn durable_timeout(&self) -> Option<u64> {
+        self.recording.undurable.as_ref().map(|_| self.recording.durable_at_ms)
+    }
+
+    /// Tries it, if it is time.
+    pub(super) fn make_durable_again(&mut self) {
+        if self.durable_timeout().is_some_and(|at| at <= self.clock.elapsed_ms()) {
+            let settled = self.durable.settle_all();
+            self.settled(settled);
+        }
+    }
+
+    fn settled(&mut self, settled: Result<(), rustix::io::Errno>) {
         match (settled, &self.recording.undurable) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => {
@@ -105,9 +128,11 @@ impl Driver {
                 self.tell(Event::ProblemSolved { path: TreePath::root() });
             }
             (Err(error), known) => {
+                let known = known.is_some();
+                let retry = u64::try_from(DURABLE_RETRY.as_millis()).unwrap_or(u64::MAX);
+                self.recording.durable_at_ms = self.clock.elapsed_ms().saturating_add(retry);
                 // The others shall have it all the more.
                 tracing::error!(%error, "what was written here could not be made durable");
-                let known = known.is_some();
                 let reason = format!(
                     "what was written here could not be made durable ({error}): a power cut may take it; \
                      the other masters are told all the same"
