@@ -20,10 +20,18 @@ impl LoopDisk {
     /// can't be done here.
     pub fn mount(kind: &str, at: &Path) -> Result<Self, String> {
         done(Command::new("xfs_io").arg("-V"))?;
+        Self::of_size(kind, IMAGE_BYTES, at)
+    }
+
+    /// The same of a size in bytes, without the power switch.
+    ///
+    /// # Errors
+    /// If that can't be done here, with the reason.
+    pub fn of_size(kind: &str, size: u64, at: &Path) -> Result<Self, String> {
         let scratch = TempDir::new().map_err(|error| error.to_string())?;
         let disk = Self { scratch, at: at.to_owned() };
         let image = std::fs::File::create(disk.image()).map_err(|error| error.to_string())?;
-        image.set_len(IMAGE_BYTES).map_err(|error| error.to_string())?;
+        image.set_len(size).map_err(|error| error.to_string())?;
         done(Command::new(format!("mkfs.{kind}")).arg("-q").arg(disk.image()))?;
         disk.mount_again()?;
         // ext4 has a directory of its own.

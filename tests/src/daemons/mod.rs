@@ -7,6 +7,7 @@
 mod binary;
 mod cluster;
 mod events;
+mod failing;
 mod host;
 mod loop_disk;
 mod master;
@@ -17,6 +18,7 @@ mod tree;
 pub use binary::{pleach, pleach_path, run};
 pub use cluster::Cluster;
 pub use events::Events;
+pub use failing::{Failing, Threads, When};
 pub use host::{Cable, Host};
 pub use loop_disk::LoopDisk;
 pub use master::{Master, Ran, Status};

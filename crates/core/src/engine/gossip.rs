@@ -228,6 +228,10 @@ impl Engine {
     }
 
     pub(super) fn fetched(&mut self, hash: ContentHash) {
+        if self.is_of_no_use(&hash) {
+            self.queued.push(Output::Unstage(hash));
+            return;
+        }
         let arrival = self.transfer.arrived(hash);
         self.forget_fetch_problems();
         self.touched.extend(&arrival.nodes);
@@ -244,7 +248,9 @@ impl Engine {
 
     /// After some tries that nobody could answer, a person should know (P7).
     pub(super) fn fetch_failed(&mut self, now: u64, hash: ContentHash) {
-        let Some((attempts, node)) = self.transfer.failed(hash, now) else { return };
+        let Some((attempts, node)) = self.transfer.failed(hash, now) else {
+            return self.unstage_unwanted(hash);
+        };
         // It may be a version of a conflict that is another entry's by now, or closed.
         for node in self.transfer.conflicts_of(&hash) {
             let open = self.replica.conflicts_at(node);
@@ -278,16 +284,33 @@ impl Engine {
         kind: ProblemKind,
         reason: String,
     ) {
-        let waiting = self.transfer.failed(hash, now).map(|(_, node)| node);
+        let waiting = self.transfer.not_taken(hash, now);
         let disputed = match self.retained.remove(&hash) {
             true => self.want_version_again(now, hash),
             false => None,
         };
-        let Some(node) = waiting.or(disputed) else { return };
+        let Some(node) = waiting.or(disputed) else {
+            return self.unstage_unwanted(hash);
+        };
         let Some(path) = self.replica.tree().path(node) else { return };
         let problem = Problem { kind, path, reason };
         if let Some(event) = self.problems.note(now, Blocked::Content(hash), problem) {
             self.event(event);
+        }
+    }
+
+    /// Whether nobody wants a content any more that was being fetched, and nothing has been made of it.
+    fn is_of_no_use(&self, hash: &ContentHash) -> bool {
+        let transfer = &self.transfer;
+        let is_at_hand = transfer.is_staged(hash) || transfer.inline(hash).is_some();
+        let is_used = matches!(self.turn, super::Turn::Applying(_)) || is_at_hand;
+        !is_used && !transfer.is_wanted(hash)
+    }
+
+    /// What came of a content before nobody wanted it any more does not stay.
+    fn unstage_unwanted(&mut self, hash: ContentHash) {
+        if self.is_of_no_use(&hash) {
+            self.queued.push(Output::Unstage(hash));
         }
     }
 

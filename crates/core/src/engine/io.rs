@@ -127,7 +127,7 @@ pub enum Output {
     Stage(Vec<(ContentHash, Arc<[u8]>)>),
     /// A content in the staging area that nothing needs.
     Unstage(ContentHash),
-    /// Contents that nobody wants any longer: stop fetching them.
+    /// Contents that nobody wants any longer: what has been fetched of them may go.
     StopFetching(Vec<ContentHash>),
     /// The list of members changed: admit and dial these.
     Members(Vec<Member>),

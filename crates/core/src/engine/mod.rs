@@ -418,6 +418,11 @@ impl Engine {
         self.replica.is_member(self.identity.master)
     }
 
+    fn is_known_directory(&self, path: &TreePath) -> bool {
+        let known = self.base.find(path).and_then(|id| self.base.entry(id));
+        path.is_root() || known.is_some_and(|entry| entry.is_directory())
+    }
+
     fn hints(&mut self, now: u64, hints: Vec<Hint>) {
         for hint in hints {
             let base = &self.base;
@@ -457,6 +462,10 @@ impl Engine {
                 Blocked::Content(_) | Blocked::Removals => {}
                 Blocked::Path(path) => {
                     self.agenda.again(now, agenda::name_scope(&path), 0);
+                    if self.is_known_directory(&path) {
+                        // Nobody knows any more what in it was to be looked at.
+                        self.agenda.again(now, Scope::Subtree(path), 0);
+                    }
                 }
             }
         }

@@ -1,13 +1,17 @@
 //! Problems: what can't be done at present, by path, and when each is tried again (P7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::values::{Event, Problem, ProblemKind};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
 const RETRY_DELAY_MS_FIRST: u64 = 500;
-const RETRY_DELAY_MS_MAX: u64 = 30_000;
-/// How many problems are listed one by one; the rest are counted.
+/// All should be well within half a minute after the cause is gone, the work itself included.
+const RETRY_DELAY_MS_MAX: u64 = 10_000;
+/// With more problems than these, each is tried more rarely.
+const FEW: usize = 1_000;
+const RETRY_DELAY_MS_OF_MANY: u64 = 30_000;
+/// How many problems are listed one by one; the rest are only tried again.
 const LISTED_MAX: usize = 10_000;
 
 /// What a problem keeps from being done.
@@ -34,6 +38,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     open: BTreeMap<Blocked, Entry>,
+    /// What could not be listed any more, and when it is tried again.
+    unlisted: BTreeSet<Blocked>,
+    unlisted_retry_at: Option<u64>,
     /// Counts how often what is in the way of nodes has changed.
     revision: u64,
 }
@@ -43,14 +50,26 @@ impl Problems {
     /// file (a socket, a mount) is not retried: the watcher or the next scan sees that.
     pub(super) fn note(&mut self, now: u64, blocked: Blocked, problem: Problem) -> Option<Event> {
         let known = self.open.get(&blocked);
-        let attempts = known.map_or(0, |entry| entry.attempts + 1);
+        // What was found once more before its time, for another reason, is no further attempt.
+        let waiting = known.filter(|entry| entry.retry_at.is_some_and(|at| at > now));
+        let (retry_at, attempts) = (
+            waiting.and_then(|entry| entry.retry_at),
+            known.map_or(0, |entry| entry.attempts + u32::from(waiting.is_none())),
+        );
         let new = known.is_none_or(|entry| entry.problem != problem);
         if known.is_none() && self.open.len() >= LISTED_MAX {
+            self.unlisted.insert(blocked);
+            self.unlisted_retry_at.get_or_insert(now + RETRY_DELAY_MS_OF_MANY);
             return None;
         }
-        let delay = (RETRY_DELAY_MS_FIRST << attempts.min(10)).min(RETRY_DELAY_MS_MAX);
+        self.unlisted.remove(&blocked);
+        let longest = match self.open.len() {
+            few if few <= FEW => RETRY_DELAY_MS_MAX,
+            _ => RETRY_DELAY_MS_OF_MANY,
+        };
+        let delay = (RETRY_DELAY_MS_FIRST << attempts.min(10)).min(longest);
         let is_retried = is_retried(problem.kind) && !matches!(blocked, Blocked::Content(_));
-        let retry_at = is_retried.then_some(now + delay);
+        let retry_at = is_retried.then_some(retry_at.unwrap_or(now + delay));
         let event = new.then(|| Event::ProblemAppeared(problem.clone()));
         self.revision += u64::from(new && keeps_from_the_disk(&blocked));
         self.open.insert(blocked, Entry { problem, attempts, retry_at });
@@ -59,6 +78,7 @@ impl Problems {
 
     /// What was blocked could be done.
     pub(super) fn solved(&mut self, blocked: &Blocked) -> Option<Event> {
+        self.unlisted.remove(blocked);
         let entry = self.open.remove(blocked)?;
         self.revision += u64::from(keeps_from_the_disk(blocked));
         Some(Event::ProblemSolved { path: entry.problem.path })
@@ -97,11 +117,24 @@ impl Problems {
                 due.push(blocked.clone());
             }
         }
+        if self.unlisted_retry_at.is_some_and(|at| at <= now) {
+            self.unlisted_retry_at = None;
+            due.extend(std::mem::take(&mut self.unlisted));
+        }
         due
     }
 
     pub(super) fn timeout(&self) -> Option<u64> {
-        self.open.values().filter_map(|entry| entry.retry_at).min()
+        let listed = self.open.values().filter_map(|entry| entry.retry_at);
+        listed.chain(self.unlisted_retry_at).min()
+    }
+
+    /// The paths that can't be looked at.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &TreePath> {
+        self.open.keys().filter_map(|blocked| match blocked {
+            Blocked::Path(path) => Some(path),
+            Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals => None,
+        })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
@@ -165,6 +198,34 @@ mod tests {
         assert!(problems.timeout().expect("it is retried") > 2 * first);
         assert!(problems.solved(&blocked).is_some());
         assert_eq!(problems.timeout(), None);
+    }
+
+    #[test]
+    fn what_is_found_in_the_way_for_another_reason_does_not_wait_longer_for_that() {
+        let mut problems = Problems::default();
+        let blocked = Blocked::Path(TreePath::root());
+        problems.note(0, blocked.clone(), problem(ProblemKind::Io));
+        let first = problems.timeout();
+        (0..20).for_each(|now| drop(problems.note(now, blocked.clone(), problem(ProblemKind::Io))));
+        assert_eq!(problems.timeout(), first);
+    }
+
+    #[test]
+    fn more_than_are_listed_are_tried_again_all_the_same() {
+        let mut problems = Problems::default();
+        let blocked = |number: u32| {
+            let mut node = [0; 16];
+            node[..4].copy_from_slice(&number.to_le_bytes());
+            Blocked::Node(NodeId(node))
+        };
+        let count = LISTED_MAX as u32 + 7;
+        for number in 0..count {
+            let _ = problems.note(0, blocked(number), problem(ProblemKind::NoSpace));
+        }
+        assert_eq!(problems.iter().count(), LISTED_MAX);
+        assert_eq!(problems.take_due(RETRY_DELAY_MS_OF_MANY).len(), count as usize);
+        problems.solved(&blocked(count - 1));
+        assert!(problems.take_due(u64::MAX).is_empty());
     }
 
     #[test]

@@ -207,8 +207,16 @@ impl Engine {
         let again: BTreeSet<&TreePath> =
             snapshot.problems.iter().map(|problem| &problem.path).collect();
         let surveyed = &self.surveyed;
+        let directories: BTreeSet<TreePath> =
+            self.problems.paths().filter(|path| self.is_known_directory(path)).cloned().collect();
         let solved = self.problems.looked_at(|path| {
-            !again.contains(path) && surveyed.iter().any(|scope| covers(scope, path))
+            // That a directory is there, does not say that it can be listed.
+            let is_enough = |scope: &Scope| match scope {
+                Scope::Name(..) | Scope::Peek(..) => !directories.contains(path),
+                Scope::Directory(_) | Scope::Subtree(_) => true,
+            };
+            let mut scopes = surveyed.iter().filter(|scope| is_enough(scope));
+            !again.contains(path) && scopes.any(|scope| covers(scope, path))
         });
         self.queued.extend(solved.into_iter().map(Output::Event));
         for problem in &snapshot.problems {

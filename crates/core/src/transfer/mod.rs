@@ -22,6 +22,8 @@ const IN_FLIGHT_MAX: usize = 4096;
 const IN_FLIGHT_BYTES_MAX: u64 = 1 << 30;
 const RETRY_DELAY_MS_FIRST: u64 = 200;
 const RETRY_DELAY_MS_MAX: u64 = 30_000;
+/// How long it is at most until what this disk did not take is tried again: that costs nobody else.
+const RETRY_HERE_MS_MAX: u64 = 10_000;
 
 /// What a content is wanted for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,6 +133,10 @@ impl Transfer {
     /// Keeps a content that came with a change, if there is room: without, it is fetched like any other.
     /// Its hash must have been checked.
     pub fn offer(&mut self, hash: ContentHash, bytes: Vec<u8>) {
+        // Of nothing there is nothing to keep: an empty file needs no content.
+        if bytes.is_empty() {
+            return;
+        }
         if self.inline_bytes + self.small.bytes + bytes.len() as u64 <= INLINE_BYTES_MAX {
             self.keep(hash, bytes.into());
         }
@@ -233,7 +239,7 @@ impl Transfer {
         let want = self.entry(hash, size);
         want.conflicts.insert(node);
         if want.state == WantState::Idle {
-            let at = now_ms + RETRY_DELAY_MS_MAX;
+            let at = now_ms + RETRY_HERE_MS_MAX;
             want.state = WantState::RetryAt(at);
             let order = want.order;
             self.idle.remove(&(Weight::of(size), order, hash));
@@ -277,7 +283,7 @@ impl Transfer {
     fn drop_unwanted(&mut self, hash: ContentHash) {
         let Some(want) = self.wants.get(&hash) else { return };
         if want.nodes.is_empty() && want.conflicts.is_empty() {
-            if want.state == WantState::InFlight {
+            if want.state == WantState::InFlight || want.attempts > 0 {
                 self.stopped.push(hash);
             }
             self.forget(hash);
@@ -323,6 +329,20 @@ impl Transfer {
     /// A content could not be had; it is tried again after a while. How often that has been so is
     /// returned, with a node that waits for it or has it in a conflict.
     pub fn failed(&mut self, hash: ContentHash, now_ms: u64) -> Option<(u32, NodeId)> {
+        self.failed_for(hash, now_ms, RETRY_DELAY_MS_MAX)
+    }
+
+    /// The same of a content that this disk did not take; a node that waits for it or has it in a conflict.
+    pub fn not_taken(&mut self, hash: ContentHash, now_ms: u64) -> Option<NodeId> {
+        self.failed_for(hash, now_ms, RETRY_HERE_MS_MAX).map(|(_, node)| node)
+    }
+
+    fn failed_for(
+        &mut self,
+        hash: ContentHash,
+        now_ms: u64,
+        delay_ms_max: u64,
+    ) -> Option<(u32, NodeId)> {
         let want = self.wants.get_mut(&hash)?;
         if want.state != WantState::InFlight {
             return None;
@@ -330,7 +350,7 @@ impl Transfer {
         let node = want.nodes.first().or_else(|| want.conflicts.first()).copied();
         want.attempts += 1;
         let delay = RETRY_DELAY_MS_FIRST << want.attempts.min(10);
-        let at = now_ms + delay.min(RETRY_DELAY_MS_MAX);
+        let at = now_ms + delay.min(delay_ms_max);
         want.state = WantState::RetryAt(at);
         let (size, attempts) = (want.size, want.attempts);
         self.retries.insert((at, hash));
@@ -410,7 +430,7 @@ impl Transfer {
         }
     }
 
-    /// Contents in flight that nobody wants any more, since the last call.
+    /// Contents in flight, or partly fetched, that nobody wants any more, since the last call.
     pub fn take_stopped(&mut self) -> Vec<ContentHash> {
         std::mem::take(&mut self.stopped)
     }

@@ -129,18 +129,18 @@ impl Staging {
             name
         };
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.directory(), &name, flags, Mode::empty()).ok()?;
-        Some((name, file))
+        match rustix::fs::openat(self.directory(), &name, flags, Mode::empty()) {
+            Ok(file) => Some((name, file)),
+            Err(_) => {
+                self.remove(&name);
+                None
+            }
+        }
     }
 
     /// Clears away what was written ahead and never asked for.
     pub fn clear_ahead(&self) {
         let unused = std::mem::take(&mut *self.ahead().written());
         unused.files.values().for_each(|(name, _)| self.remove(name));
-    }
-
-    fn remove(&self, name: &str) {
-        // If it can't be removed, the next start does it.
-        let _ = rustix::fs::unlinkat(self.directory(), name, AtFlags::empty());
     }
 }

@@ -106,16 +106,12 @@ impl Disk {
             for (effect, staged) in batch.iter().zip(&mut staged) {
                 if let Some(Ok(written)) = staged {
                     // After a failed sync nobody knows which pages were lost: it is made anew.
-                    self.drop_unsynced(written);
+                    self.staging.remove(&written.name);
                     *staged = Some(Err(problem(errno, &shown_path(effect.target()))));
                 }
             }
         }
         staged
-    }
-
-    fn drop_unsynced(&self, staged: &Staged) {
-        let _ = rustix::fs::unlinkat(self.staging.directory(), &staged.name, AtFlags::empty());
     }
 
     fn stage(

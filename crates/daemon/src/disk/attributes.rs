@@ -212,11 +212,16 @@ fn is_replicated(name: &[u8]) -> bool {
 }
 
 /// The replicated attributes of `name` in `directory`, not following it. Empty where the file system
-/// has none, or they may not be read.
-pub(crate) fn xattrs_at(directory: BorrowedFd<'_>, name: &[u8]) -> Xattrs {
+/// has none, or they may not be read. Any other error is one: else attributes that could not be read
+/// would pass for removed ones.
+pub(crate) fn xattrs_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs, Errno> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
-    read_xattrs(&path).unwrap_or_default()
+    match read_xattrs(&path) {
+        Err(Errno::OPNOTSUPP | Errno::NOENT | Errno::NOTDIR) => Ok(Xattrs::new()),
+        Err(Errno::ACCESS | Errno::PERM) => Ok(Xattrs::new()),
+        read => read,
+    }
 }
 
 /// The replicated attributes at `path`, whose last component is not followed.

@@ -113,6 +113,17 @@ impl Durable {
         if names { self.sync_renames() } else { Ok(()) }
     }
 
+    /// Makes everything durable, after [`Durable::settle`] could not.
+    ///
+    /// # Errors
+    /// If the disk refuses again.
+    pub fn settle_all(&self) -> Result<(), Errno> {
+        match self.0.durability {
+            Durability::Nothing => Ok(()),
+            Durability::SyncAll | Durability::Journal => rustix::fs::syncfs(self.0.root.tree()),
+        }
+    }
+
     /// Makes every rename so far durable.
     ///
     /// On a journaling file system a commit is ordered: a change to some inode now, and its fsync, commit

@@ -15,7 +15,7 @@ use pleach_core::vocabulary::{Fingerprint, Kind, Name, TreePath};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::stat::{Seen, problem, stat_at, stat_handle};
+use super::stat::{problem, stat_at, stat_handle};
 use super::walk::open_below;
 
 /// The name of the file at the root.
@@ -31,11 +31,32 @@ pub(crate) struct IgnoreRules {
     seen: Option<Fingerprint>,
     generation: u64,
     problems: Vec<Problem>,
+    /// Why the file could not be read when that was last tried.
+    unread: Option<Problem>,
 }
 
 impl IgnoreRules {
+    /// Reads the rules for the first time.
+    ///
+    /// # Errors
+    /// If they are there and can't be read: nobody knows then what must not be told to others.
+    pub(crate) fn open(tree: BorrowedFd<'_>) -> Result<Self, Problem> {
+        let mut rules = Self::new();
+        rules.refresh(tree);
+        match rules.unread.take() {
+            None => Ok(rules),
+            Some(problem) => Err(problem),
+        }
+    }
+
     pub(crate) fn new() -> Self {
-        Self { rules: Gitignore::empty(), seen: None, generation: 0, problems: Vec::new() }
+        Self {
+            rules: Gitignore::empty(),
+            seen: None,
+            generation: 0,
+            problems: Vec::new(),
+            unread: None,
+        }
     }
 
     /// Counts the reloads: after one, what was ignored may count and the other way round.
@@ -50,16 +71,20 @@ impl IgnoreRules {
 
     /// Reads the file again if it is not the one that was read. One system call if it is.
     pub(crate) fn refresh(&mut self, tree: BorrowedFd<'_>) {
-        let now = stat_at(tree, IGNORE_NAME).ok().and_then(Seen::node);
+        self.unread = None;
+        let now = match stat_at(tree, IGNORE_NAME) {
+            Ok(seen) => seen.node(),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return self.unread(errno),
+        };
         let now = now.filter(|fingerprint| fingerprint.kind == Kind::File);
         if now == self.seen {
             return;
         }
-        self.generation += 1;
-        let path = ignore_path();
         match now.map(|_| read_rules(tree)) {
-            None => *self = Self { generation: self.generation, ..Self::new() },
+            None => *self = Self { generation: self.generation + 1, ..Self::new() },
             Some(Ok((fingerprint, text, whole))) => {
+                self.generation += 1;
                 self.seen = Some(fingerprint);
                 (self.rules, self.problems) = parse(&text);
                 if whole == Whole::Cut {
@@ -68,12 +93,14 @@ impl IgnoreRules {
                     )));
                 }
             }
-            // The old rules stay: to ignore too much loses nothing.
-            Some(Err(errno)) => {
-                self.seen = now;
-                self.problems = vec![problem(errno, &path)];
-            }
+            Some(Err(errno)) => self.unread(errno),
         }
+    }
+
+    /// The old rules stay, and the file is read the next time: to ignore too much loses nothing, to take
+    /// what is to be ignored for a user's would tell it to all.
+    fn unread(&mut self, errno: Errno) {
+        self.unread = Some(problem(errno, &ignore_path()));
     }
 
     /// Whether `path` itself or a directory above it is covered.

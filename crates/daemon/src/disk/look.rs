@@ -16,7 +16,7 @@ use pleach_core::values::{
     DirectoryState, Found, FoundBody, LinkTarget, ListRequest, Listed, Look, Looked, Problem,
     ProblemKind, ReadState,
 };
-use pleach_core::vocabulary::{Fingerprint, Kind, Name, TreePath};
+use pleach_core::vocabulary::{Fingerprint, Kind, Name, TreePath, Xattrs};
 use rustix::fs::{OFlags, RawDir};
 use rustix::io::Errno;
 
@@ -185,12 +185,23 @@ impl<'a> Listing<'a> {
 
     fn add(&mut self, name: Name, fingerprint: Fingerprint) -> Result<(), Errno> {
         let owner = self.disk.attributes.owner(&fingerprint);
-        let xattrs = |name: &Name| xattrs_at(self.directory.as_fd(), name.as_bytes());
+        let xattrs = match fingerprint.kind {
+            Kind::Directory | Kind::File => xattrs_at(self.directory.as_fd(), name.as_bytes()),
+            Kind::Symlink => Ok(Xattrs::new()),
+        };
+        let xattrs = match xattrs {
+            Ok(xattrs) => xattrs,
+            Err(errno) => {
+                let body = FoundBody::Skipped(problem(errno, &self.request.path.join(&name)));
+                self.found.push(Found { name, body });
+                return Ok(());
+            }
+        };
         let body = match fingerprint.kind {
-            Kind::Directory => FoundBody::Directory { fingerprint, owner, xattrs: xattrs(&name) },
+            Kind::Directory => FoundBody::Directory { fingerprint, owner, xattrs },
             Kind::File => {
                 self.disk.progress.add_found(fingerprint.size);
-                FoundBody::File { fingerprint, owner, xattrs: xattrs(&name) }
+                FoundBody::File { fingerprint, owner, xattrs }
             }
             Kind::Symlink => match self.read_link(&name) {
                 Ok(Some(target)) => FoundBody::Symlink { fingerprint, owner, target },
@@ -306,7 +317,9 @@ fn in_parallel<T: Sync, R: Send, S>(
         }
     };
     let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
+        // One that the system does not give leaves its part to the others.
+        let start = || std::thread::Builder::new().spawn_scoped(scope, worker).ok();
+        let others: Vec<_> = (1..threads).filter_map(|_| start()).collect();
         let mut all = worker();
         for other in others {
             match other.join() {

@@ -101,8 +101,10 @@ impl Disk {
     pub fn open(root: Root, options: DiskOptions) -> io::Result<Self> {
         let staging = Staging::open(&root)?;
         let versions = Versions::open(&root)?;
-        let mut ignore = IgnoreRules::new();
-        ignore.refresh(root.tree());
+        let ignore = IgnoreRules::open(root.tree()).map_err(|problem| {
+            let reason = format!("{} can't be read: {}", problem.path, problem.reason);
+            io::Error::other(reason)
+        })?;
         let attributes = Arc::new(AttributeRules::new(options.owners, options.special_bits));
         let durable = Durable::new(&root)?;
         let disk = Self {

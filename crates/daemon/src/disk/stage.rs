@@ -79,19 +79,27 @@ impl Disk {
             _ => (self.staging.fresh_name(), None, None),
         };
         let filled = match written {
-            Some(file) => self.complete(&file, plan, sync),
-            None => self.fill(&name, plan, fetched, sync),
+            Some(file) => self.complete(&file, plan).map(|fingerprint| (file, fingerprint)),
+            None => self.fill(&name, plan, fetched),
         };
-        match filled {
-            Ok(fingerprint) => Ok(Staged { name, fingerprint, fetched }),
+        let (file, fingerprint) = match filled {
+            Ok(filled) => filled,
             Err(problem) => {
-                let _ = match fetched {
-                    Some(hash) => self.staging.give_back(&name, hash),
-                    None => rustix::fs::unlinkat(self.staging.directory(), &name, AtFlags::empty()),
-                };
-                Err(problem)
+                let given_back = fetched.map(|hash| self.staging.give_back(&name, hash));
+                if given_back != Some(Ok(())) {
+                    self.staging.remove(&name);
+                }
+                return Err(problem);
             }
+        };
+        if sync == Sync::Now
+            && let Err(errno) = rustix::fs::fsync(&file)
+        {
+            // After a failed sync nobody knows which pages were lost: it is made anew.
+            self.staging.remove(&name);
+            return Err(problem(errno, plan.path));
         }
+        Ok(Staged { name, fingerprint, fetched })
     }
 
     /// A fetched content: in the staging area, or among the versions if an open conflict has an equal one.
@@ -105,8 +113,7 @@ impl Disk {
         name: &str,
         plan: FilePlan<'_>,
         fetched: Option<ContentHash>,
-        sync: Sync,
-    ) -> Result<Fingerprint, Problem> {
+    ) -> Result<(OwnedFd, Fingerprint), Problem> {
         let failed = |errno| problem(errno, plan.path);
         let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if fetched.is_none() {
@@ -132,22 +139,15 @@ impl Disk {
                 copy_verified(&from, &file, plan)?;
             }
         }
-        self.complete(&file, plan, sync)
+        let fingerprint = self.complete(&file, plan)?;
+        Ok((file, fingerprint))
     }
 
     /// Gives a staged file that has its bytes the rest.
-    fn complete(
-        &self,
-        file: &OwnedFd,
-        plan: FilePlan<'_>,
-        sync: Sync,
-    ) -> Result<Fingerprint, Problem> {
+    fn complete(&self, file: &OwnedFd, plan: FilePlan<'_>) -> Result<Fingerprint, Problem> {
         let failed = |errno| problem(errno, plan.path);
         let set = self.attributes.set_new(file.as_fd(), plan.attributes, plan.content.mtime);
         let fingerprint = set.map_err(failed)?;
-        if sync == Sync::Now {
-            rustix::fs::fsync(file).map_err(failed)?;
-        }
         if fingerprint.size != plan.content.size {
             return Err(wrong_content(plan.path));
         }
@@ -177,7 +177,7 @@ impl Disk {
         match make() {
             Ok(fingerprint) => Ok(Staged { name, fingerprint, fetched: None }),
             Err(errno) => {
-                let _ = rustix::fs::unlinkat(self.staging.directory(), &name, AtFlags::empty());
+                self.staging.remove(&name);
                 Err(problem(errno, path))
             }
         }
@@ -190,16 +190,33 @@ impl Disk {
         let Some(now) = stat_at(directory, &staged.name).ok().and_then(|seen| seen.node()) else {
             return;
         };
-        let cleared = if !now.same_object(&staged.fingerprint) {
-            self.keep_staged(&staged.name, None, KeptBecause::Lost, &now)
-        } else if let Some(hash) = staged.fetched {
-            self.staging.give_back(&staged.name, hash)
-        } else {
-            rustix::fs::unlinkat(directory, &staged.name, AtFlags::empty())
-        };
-        if let Err(errno) = cleared {
-            tracing::warn!(name = staged.name, %errno, "a staged file could not be cleared away");
+        if !now.same_object(&staged.fingerprint) {
+            let kept = self.keep_staged(&staged.name, None, KeptBecause::Lost, &now);
+            if let Err(errno) = kept {
+                tracing::warn!(name = staged.name, %errno, "a user's file could not be kept yet");
+                self.staging.note_unkept();
+            }
+            return;
         }
+        let given_back = staged.fetched.map(|hash| self.staging.give_back(&staged.name, hash));
+        if given_back != Some(Ok(())) {
+            self.staging.remove(&staged.name);
+        }
+    }
+
+    /// Clears away what could not be before. Whether something is left. To be called when nothing is being
+    /// put in place.
+    pub fn tidy(&self) -> bool {
+        self.staging.clear_ahead();
+        let littered = self.staging.clear_litter();
+        if !self.staging.take_unkept() {
+            return littered;
+        }
+        if let Err(error) = self.keep_exchanged() {
+            tracing::warn!(%error, "a user's file could not be kept yet");
+            self.staging.note_unkept();
+        }
+        true
     }
 
     /// Gives a staged file the name of one that is about to be exchanged: should a crash come after the

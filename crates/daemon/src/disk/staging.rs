@@ -10,13 +10,14 @@
 //!               it goes to the versions
 //! ```
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pleach_core::vocabulary::ContentHash;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, SeekFrom};
@@ -34,6 +35,17 @@ pub(crate) const PUT_SUFFIX: &str = ".put";
 /// What the names of files end with that are exchanged with one of the tree.
 pub(crate) const SWAP_SUFFIX: &str = ".swap";
 
+/// Up to this size a content may take the last of the room.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+/// The part of the file system that larger ones leave free, and how much that is at most.
+const SPARED_SHARE: u64 = 64;
+const SPARED_BYTES_MAX: u64 = 256 << 20;
+/// After so many bytes it is looked whether there still is room.
+const CHECKED_BYTES: u64 = 4 << 20;
+
+/// How many names of what could not be removed are remembered.
+const LITTER_MAX: usize = 4_096;
+
 /// How old a leftover of a fetch may get, in seconds.
 const PARTIAL_AGE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
@@ -46,6 +58,10 @@ struct Inner {
     directory: OwnedFd,
     next: AtomicU64,
     ahead: Ahead,
+    /// What could not be removed, by name: tried again when there is time.
+    litter: Mutex<BTreeSet<String>>,
+    /// Whether a user's file waits here to be kept among the versions.
+    unkept: AtomicBool,
 }
 
 /// Why a fetched content was not accepted.
@@ -63,8 +79,13 @@ impl Staging {
     /// Opens the staging area of `root` and clears what an earlier run left half done.
     pub(crate) fn open(root: &Root) -> Result<Self, Errno> {
         let directory = open_directory_in(root.state(), "staging")?;
-        let this =
-            Self(Arc::new(Inner { directory, next: AtomicU64::new(1), ahead: Ahead::default() }));
+        let this = Self(Arc::new(Inner {
+            directory,
+            next: AtomicU64::new(1),
+            ahead: Ahead::default(),
+            litter: Mutex::default(),
+            unkept: AtomicBool::new(false),
+        }));
         this.clear_leftovers()?;
         this.clear_ahead_of_last_run()?;
         Ok(this)
@@ -94,7 +115,33 @@ impl Staging {
             rustix::fs::ftruncate(&file, 0)?;
             length = 0;
         }
-        Ok(Partial { staging: self.clone(), file: file.into(), hash, size, length, name })
+        self.room_for(size - length)?;
+        let (staging, file) = (self.clone(), file.into());
+        Ok(Partial { staging, file, hash, size, length, name, unchecked: 0 })
+    }
+
+    /// Whether the disk has room for so many bytes more of a content, as far as it tells.
+    ///
+    /// # Errors
+    /// `NOSPC`, if not. What can be seen before anybody is asked for it is not fetched again and again. A
+    /// larger content may consist of holes: it is begun and checked as it comes, and leaves some room to
+    /// whatever else writes here, the database above all.
+    pub fn room_for(&self, bytes: u64) -> Result<(), Errno> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // What can't be asked is tried.
+        let Ok(disk) = rustix::fs::fstatvfs(self.directory()) else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let all = disk.f_blocks.saturating_mul(disk.f_frsize);
+        let spared = match bytes <= SMALL_BYTES_MAX {
+            true => 0,
+            false => (all / SPARED_SHARE).min(SPARED_BYTES_MAX),
+        };
+        // A file system without a fixed number of inodes says 0 of 0.
+        let has_inodes = disk.f_favail > 0 || disk.f_files == 0;
+        let fits = free >= bytes.min(CHECKED_BYTES).saturating_add(spared);
+        if fits && has_inodes { Ok(()) } else { Err(Errno::NOSPC) }
     }
 
     /// Stages bytes that are already here, unverified: the caller knows their hash.
@@ -127,8 +174,7 @@ impl Staging {
         let name = self.fresh_name();
         let copied = self.copy_to(&name, file);
         if copied.is_err() {
-            // What can't be removed, the next start removes.
-            let _ = rustix::fs::unlinkat(self.directory(), &name, AtFlags::empty());
+            self.remove(&name);
         }
         copied
     }
@@ -161,12 +207,54 @@ impl Staging {
         Ok((hash, size))
     }
 
-    /// Throws away what is staged or partly fetched of a content that nobody wants any more.
+    /// Throws away what is staged or partly fetched of a content that nobody wants any more. What is
+    /// being fetched at this moment stays.
     pub fn discard(&self, hash: ContentHash) {
-        for name in [hash.to_string(), format!("{hash}.part")] {
-            // It need not be there.
-            let _ = rustix::fs::unlinkat(self.directory(), name, AtFlags::empty());
+        self.remove(&hash.to_string());
+        let part = format!("{hash}.part");
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(self.directory(), &part, flags, Mode::empty()) else {
+            return;
+        };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            self.remove(&part);
         }
+    }
+
+    /// Removes what is staged under a name, if it is there; later, if that can't be done now.
+    pub(super) fn remove(&self, name: &str) {
+        match rustix::fs::unlinkat(self.directory(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => {
+                tracing::debug!(name, %errno, "not cleared away yet");
+                let mut litter = self.litter();
+                // The next start removes the rest.
+                if litter.len() < LITTER_MAX {
+                    litter.insert(name.to_owned());
+                }
+            }
+        }
+    }
+
+    /// Tries again to remove what could not be removed. Whether something is left.
+    pub(super) fn clear_litter(&self) -> bool {
+        let litter = std::mem::take(&mut *self.litter());
+        // A content that has come anew since is fetched once more.
+        litter.iter().for_each(|name| self.remove(name));
+        !self.litter().is_empty()
+    }
+
+    fn litter(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.litter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A user's file could not be moved to the versions: to be tried again.
+    pub(super) fn note_unkept(&self) {
+        self.0.unkept.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_unkept(&self) -> bool {
+        self.0.unkept.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
@@ -246,6 +334,8 @@ pub struct Partial {
     size: u64,
     length: u64,
     name: String,
+    /// How much was written since it was looked whether there is room.
+    unchecked: u64,
 }
 
 impl Partial {
@@ -264,6 +354,11 @@ impl Partial {
         for block in bytes.chunks(HOLE_BYTES) {
             let is_hole = block.len() == HOLE_BYTES && at >= self.length && is_zero(block);
             if !is_hole {
+                self.unchecked += block.len() as u64;
+                if self.unchecked >= CHECKED_BYTES {
+                    self.staging.room_for(self.size - at)?;
+                    self.unchecked = 0;
+                }
                 self.file.write_all_at(block, at)?;
             }
             at += block.len() as u64;

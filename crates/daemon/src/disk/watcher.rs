@@ -176,7 +176,10 @@ impl Watcher {
     fn watch_now(&mut self, directory: &TreePath) -> Watching {
         let inode = match self.inode(directory) {
             Ok(inode) => inode,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Watching::Gone,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.unwatched.remove(directory);
+                return Watching::Gone;
+            }
             Err(errno) => return self.leave(directory, problem(errno, directory)),
         };
         let stale = {
@@ -292,6 +295,18 @@ impl Watcher {
         let handle = open_place(self.root.tree(), directory.names())?;
         let fingerprint = stat_handle(&handle)?;
         Ok((fingerprint.device, fingerprint.inode))
+    }
+
+    /// Whether a directory that could not be watched is still there. It is tried again when it is looked at.
+    #[must_use]
+    pub fn has_unwatched(&mut self) -> bool {
+        while let Some(first) = self.unwatched.first().cloned() {
+            match self.inode(&first) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.unwatched.remove(&first),
+                Ok(_) | Err(_) => return true,
+            };
+        }
+        false
     }
 
     /// The directories that could not be watched.

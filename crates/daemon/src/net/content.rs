@@ -40,6 +40,11 @@ pub trait ContentSink: Send + Sync {
     /// Whether the content is here, complete and verified. Blocks.
     fn has(&self, hash: &ContentHash) -> bool;
 
+    /// Whether there is room for a content of `size` bytes, as far as that can be seen. Blocks.
+    fn room_for(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Begins a content, or goes on with what an earlier attempt left. Blocks.
     fn begin(&self, hash: ContentHash, size: u64) -> io::Result<Box<dyn PartialContent>>;
 

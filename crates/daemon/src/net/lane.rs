@@ -138,6 +138,16 @@ impl Lane<'_> {
         for (hash, _) in held {
             self.network.fetcher.done(hash);
         }
+        // What there is no room for is not asked for: it would be, each time that it is tried again.
+        let mut room = Ok(());
+        let (wanted, refused): (Vec<_>, Vec<_>) = wanted
+            .into_iter()
+            .partition(|(_, size)| sink.room_for(*size).map_err(|error| room = Err(error)).is_ok());
+        if let Err(error) = room {
+            for (hash, _) in refused {
+                self.network.fetcher.failed(hash, FetchFailure::of_disk(&error));
+            }
+        }
         if wanted.is_empty() {
             return Ok(());
         }
@@ -252,21 +262,26 @@ impl Lane<'_> {
     fn read_bytes(&mut self, into: &mut Receipt, offset: u64, length: u64) -> Result<(), Trouble> {
         let (mut at, end) = (offset, offset + length);
         while at < end {
-            match wire::read_segment(&mut self.reader, end - at)? {
-                Segment::Abort => return Err(Trouble::Lacks),
-                Segment::Hole(length) => {
-                    into.write_hole(at, length);
-                    at += length;
-                }
-                Segment::Bytes(length) => {
-                    let bytes = &mut self.segment[..length];
-                    self.reader.read_exact(bytes)?;
-                    into.write(at, bytes);
-                    at += length as u64;
-                }
-            }
+            at += self.read_segment(into, at, end)?;
         }
         Ok(())
+    }
+
+    /// Reads one segment at `at`, of those up to `end`; how many bytes it stands for.
+    fn read_segment(&mut self, into: &mut Receipt, at: u64, end: u64) -> Result<u64, Trouble> {
+        match wire::read_segment(&mut self.reader, end - at)? {
+            Segment::Abort => Err(Trouble::Lacks),
+            Segment::Hole(length) => {
+                into.write_hole(at, length);
+                Ok(length)
+            }
+            Segment::Bytes(length) => {
+                let bytes = &mut self.segment[..length];
+                self.reader.read_exact(bytes)?;
+                into.write(at, bytes);
+                Ok(length as u64)
+            }
+        }
     }
 
     fn fetch_large(&mut self, request: &ContentRequest) -> Result<(), Trouble> {
@@ -330,22 +345,44 @@ impl Lane<'_> {
             self.read_size(size)?;
         }
         let Some((runs, old)) = plan else {
-            return ranges
-                .iter()
-                .try_for_each(|&(at, length)| self.read_bytes(receipt, at, length));
+            for &(at, length) in ranges {
+                self.read_taken(hash, receipt, at, length)?;
+            }
+            return Ok(());
         };
         for run in runs {
             match run.old {
-                None => self.read_bytes(receipt, run.at, run.length)?,
-                Some(from) => self.copy(old, from, run, receipt)?,
-            }
-            if let Some(error) = receipt.error.take() {
-                // The rest of the answer is not worth reading.
-                self.network.fetcher.failed(hash, FetchFailure::of_disk(&error));
-                return Err(Trouble::Stream(error));
+                None => self.read_taken(hash, receipt, run.at, run.length)?,
+                Some(from) => {
+                    self.copy(old, from, run, receipt)?;
+                    self.check_taken(hash, receipt)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Reads the segments of a part of a large content, as long as the sink takes them.
+    fn read_taken(
+        &mut self,
+        hash: ContentHash,
+        into: &mut Receipt,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Trouble> {
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            at += self.read_segment(into, at, end)?;
+            self.check_taken(hash, into)?;
+        }
+        Ok(())
+    }
+
+    /// What the sink does not take any more is not worth reading to its end.
+    fn check_taken(&self, hash: ContentHash, receipt: &mut Receipt) -> Result<(), Trouble> {
+        let Some(error) = receipt.error.take() else { return Ok(()) };
+        self.network.fetcher.failed(hash, FetchFailure::of_disk(&error));
+        Err(Trouble::Stream(error))
     }
 
     fn copy(

@@ -112,6 +112,8 @@ impl Driver {
                 .engine
                 .problems()
                 .chain(&self.watch_problem)
+                .chain(&self.recording.problem)
+                .chain(&self.recording.undurable)
                 .cloned()
                 .map(ProblemReport::from)
                 .collect(),

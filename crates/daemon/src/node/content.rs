@@ -103,6 +103,10 @@ impl ContentSink for Contents {
         self.staging.has(*hash)
     }
 
+    fn room_for(&self, size: u64) -> io::Result<()> {
+        Ok(self.staging.room_for(size)?)
+    }
+
     fn begin(&self, hash: ContentHash, size: u64) -> io::Result<Box<dyn PartialContent>> {
         let partial = self.staging.begin(hash, size)?;
         let mut counted = Counted { bytes: 0, all: self.arriving.clone() };

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::answer::Waiters;
 use super::content::Contents;
+use super::recording::{Recorded, Recording};
 use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
 use crate::disk::{Durable, VersionId};
 use crate::identity::{MasterKey, StoreSeed};
@@ -33,8 +34,6 @@ use crate::ticket::{Invitation, JoinRefusal};
 const JOBS_PER_ROUND_MAX: usize = 256;
 /// How many bytes of changes answer one request for what is missing; the receiver asks for more.
 const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
-/// How long to wait before writing state again that could not be written.
-const COMMIT_RETRY: Duration = Duration::from_secs(1);
 /// How long a stop waits for the outcome of what is being done to the disk.
 const APPLIED_PATIENCE: Duration = Duration::from_secs(8);
 /// After so many changes the document is saved anew, so that a start need not replay them.
@@ -58,8 +57,8 @@ pub(super) enum Job {
     LetGo(BTreeSet<ContentHash>, SyncSender<BTreeSet<ContentHash>>),
     /// Cut off from all other masters, or no longer.
     Isolate(bool, oneshot::Sender<()>),
-    /// A directory that can't be watched.
-    Unwatched(Problem),
+    /// A directory that can't be watched; none once all can be.
+    Unwatched(Option<Problem>),
     /// The outcome of a verification.
     Verified(super::verify::Verification),
     /// Stop cleanly.
@@ -105,6 +104,7 @@ pub(super) struct Driver {
     pub(super) surveyed: bool,
     pub(super) tally: super::tally::Tally,
     pub(super) progress: super::progress::Progress,
+    pub(super) recording: Recording,
     /// Whether the hand has effects that it has not answered.
     pub(super) applying: bool,
     /// Set when nothing new is to be begun.
@@ -170,7 +170,7 @@ impl Driver {
                 self.job(job);
                 taken += 1;
                 if taken < JOBS_PER_ROUND_MAX {
-                    next = match self.jobs.try_recv() {
+                    next = match self.next_waiting() {
                         Ok(job) => Some(job),
                         Err(TryRecvError::Empty) => None,
                         Err(TryRecvError::Disconnected) => Some(Job::Stop),
@@ -188,6 +188,9 @@ impl Driver {
     /// Records what is known, the outcome of what is being done to the disk included. What else there
     /// was to do the next start finds out anew; above all, no look that was cut short counts.
     fn end(&mut self, mut job: Job) {
+        if self.recording.has_given_up() {
+            return;
+        }
         let deadline = Instant::now() + APPLIED_PATIENCE;
         while self.applying {
             if let Job::Input(applied @ Input::Applied(_)) = job {
@@ -196,7 +199,8 @@ impl Driver {
                 break;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(next) = self.jobs.recv_timeout(left) else { break };
+            let next = self.next_waiting().or_else(|_| self.jobs.recv_timeout(left));
+            let Ok(next) = next else { break };
             job = next;
         }
         let outputs = std::iter::from_fn(|| self.engine.poll_output());
@@ -205,8 +209,9 @@ impl Driver {
             _ => None,
         });
         let records: Vec<Record> = records.flatten().collect();
-        self.commit(&records);
-        self.save_snapshot(1);
+        if self.commit(&records) == Recorded::Durably {
+            self.save_snapshot(1);
+        }
     }
 
     /// The first member of a store writes itself down; everyone keeps its addresses up to date.
@@ -240,6 +245,10 @@ impl Driver {
     }
 
     fn next_job(&mut self) -> Result<Job, RecvTimeoutError> {
+        if let Ok(job) = self.next_waiting() {
+            return Ok(job);
+        }
+        self.make_durable_again();
         let now = self.clock.elapsed_ms();
         if self.rescan_at_ms <= now {
             self.rescan_at_ms = now.saturating_add(self.rescan_interval_ms());
@@ -251,6 +260,7 @@ impl Driver {
             self.waiters.timeout(),
             self.verification_timeout(),
             self.progress_timeout(),
+            self.durable_timeout(),
             Some(self.rescan_at_ms),
         ];
         let at = due.into_iter().flatten().min().unwrap_or(now);
@@ -266,14 +276,18 @@ impl Driver {
         u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn unwatched(&mut self, problem: Problem) {
-        tracing::warn!(path = %problem.path, reason = %problem.reason, "can't be watched");
-        self.watch_problem = Some(problem);
+    fn unwatched(&mut self, problem: Option<Problem>) {
+        let before = std::mem::replace(&mut self.watch_problem, problem.clone());
+        match (before, problem) {
+            (_, Some(problem)) => self.tell(Event::ProblemAppeared(problem)),
+            (Some(before), None) => self.tell(Event::ProblemSolved { path: before.path }),
+            (None, None) => {}
+        }
         self.rescan_at_ms =
             self.rescan_at_ms.min(self.clock.elapsed_ms() + self.rescan_interval_ms());
     }
 
-    fn job(&mut self, job: Job) {
+    pub(super) fn job(&mut self, job: Job) {
         self.applying &= !matches!(job, Job::Input(Input::Applied(_)));
         match job {
             Job::Input(input) => self.input(input),
@@ -354,6 +368,10 @@ impl Driver {
             let member = self.facts.key.sign_member(store, master, &name, addresses);
             self.input(Input::SetMember(member));
             self.perform_outputs();
+            if self.recording.has_given_up() {
+                let _ = reply.send(Err(JoinRefusal::Busy));
+                return;
+            }
             tracing::info!(%name, %master, "joined");
         }
         let members = self.engine.replica().members();
@@ -437,34 +455,13 @@ impl Driver {
                 output => rest.push(output),
             }
         }
-        self.commit(&records);
+        if self.commit(&records) == Recorded::GivenUp {
+            return;
+        }
         for output in rest {
             self.perform(output);
         }
         self.save_snapshot(CHANGES_PER_SNAPSHOT);
-    }
-
-    /// Commits, however long it takes: nothing is published or done that is not recorded.
-    fn commit(&mut self, records: &[Record]) {
-        if records.is_empty() {
-            return;
-        }
-        let changes = records.iter().filter_map(|record| match record {
-            Record::Change(change) => Some(change.author),
-            _ => None,
-        });
-        let me = self.facts.key.master();
-        let (count, own) =
-            changes.fold((0, false), |(count, own), author| (count + 1, own || author == me));
-        self.changes_since_snapshot += count;
-        if own && let Err(error) = self.durable.settle() {
-            // The others shall have it all the more.
-            tracing::error!(%error, "what was written here could not be made durable");
-        }
-        while let Err(error) = self.state.commit(records) {
-            tracing::error!(%error, "state could not be written; nothing goes on until it can");
-            std::thread::sleep(COMMIT_RETRY);
-        }
     }
 
     fn perform(&mut self, output: Output) {
@@ -494,7 +491,9 @@ impl Driver {
                 self.network.fetch(wanted.into_iter().map(content_request).collect());
             }
             Output::Unstage(hash) => self.contents.staging.discard(hash),
-            Output::StopFetching(_) => {}
+            Output::StopFetching(hashes) => {
+                hashes.into_iter().for_each(|hash| self.contents.staging.discard(hash));
+            }
             Output::Members(_) => {
                 self.update_own_addresses();
                 if !self.isolated {
@@ -546,7 +545,7 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: Event) {
         log_event(&event);
         if self.events.receiver_count() > 0 {
             let label = |master| MasterLabel::new(master, self.name_of(master));

@@ -30,6 +30,8 @@ pub(super) struct Hand {
     pub(super) jobs: SyncSender<Job>,
     /// Whether it was told that not everything can be watched.
     pub(super) limit_told: bool,
+    /// Whether the versions are watched.
+    pub(super) versions_watched: bool,
     /// Whether it was told that the root is lost.
     pub(super) lost_told: bool,
     /// Whether it is writing to the tree.
@@ -165,6 +167,7 @@ impl Hand {
                 }
             }
         }
+        self.tell_watched();
         looked
     }
 
@@ -217,12 +220,27 @@ impl Hand {
         {
             self.limit_told = true;
             // The driver may have stopped.
-            let _ = self.jobs.send(Job::Unwatched(problem));
+            let _ = self.jobs.send(Job::Unwatched(Some(problem)));
+        }
+    }
+
+    /// Once all that could not be watched is, or is gone, nothing needs to be scanned for it any more.
+    fn tell_watched(&mut self) {
+        if !self.limit_told || self.watcher.has_unwatched() {
+            return;
+        }
+        if !self.versions_watched {
+            self.watch_versions();
+        }
+        if self.versions_watched {
+            self.limit_told = false;
+            let _ = self.jobs.send(Job::Unwatched(None));
         }
     }
 
     fn watch_versions(&mut self) {
         let watching = self.watcher.watch_versions();
+        self.versions_watched = !matches!(watching, Watching::Unwatched(_));
         self.tell_unwatched(watching);
         self.seek_late_writes();
     }
@@ -304,8 +322,11 @@ impl Hand {
         if leisure != Leisure::Settle {
             return leisure;
         }
-        self.disk.staging().clear_ahead();
-        self.settle_versions()
+        let left = self.disk.tidy();
+        match self.settle_versions() {
+            Leisure::Nothing if left => Leisure::Settle,
+            leisure => leisure,
+        }
     }
 
     fn settle_versions(&self) -> Leisure {

@@ -19,6 +19,7 @@ mod driver;
 mod hand;
 mod ports;
 mod progress;
+mod recording;
 mod refusals;
 mod tally;
 mod verify;
@@ -347,6 +348,7 @@ impl NodeBuilder {
             surveyed: false,
             tally: tally::Tally::default(),
             progress: progress::Progress::new(disk.progress(), contents.arriving.clone()),
+            recording: recording::Recording::default(),
             applying: false,
             stopping: disk.stopping(),
         };
@@ -357,6 +359,7 @@ impl NodeBuilder {
             chores: chores_out,
             jobs: jobs.clone(),
             limit_told: false,
+            versions_watched: false,
             lost_told: false,
             writing: writing.clone(),
             cleaner: Cleaner::new(retention),
