@@ -311,13 +311,15 @@ impl Engine {
     /// One problem for one entry, noted for the first of its nodes, whichever it was noted for before.
     fn blocked(&mut self, now: u64, nodes: &[NodeId], problem: Problem) {
         let Some((&node, others)) = nodes.split_first() else { return };
+        // What was blocked with one of these, and is elsewhere by now, is tried by itself.
+        let with = nodes.iter().filter_map(|node| self.blocked_with.remove(node)).flatten();
+        let elsewhere: Vec<NodeId> = with.filter(|with| !nodes.contains(with)).collect();
+        self.touched.extend(elsewhere);
         for other in others {
-            self.blocked_with.remove(other);
             self.unblocked(*other);
         }
-        match others.is_empty() {
-            true => drop(self.blocked_with.remove(&node)),
-            false => drop(self.blocked_with.insert(node, others.to_vec())),
+        if !others.is_empty() {
+            self.blocked_with.insert(node, others.to_vec());
         }
         if let Some(event) = self.problems.note(now, Blocked::Node(node), problem) {
             self.event(event);
