@@ -244,9 +244,7 @@ impl<'a> Run<'a> {
             }
             Err(Stop::Differs) => Outcome::Differs,
             Err(Stop::Problem(problem)) => Outcome::Failed(problem),
-            Err(Stop::Errno(errno)) => {
-                Outcome::Failed(problem(errno, &told_path(effect)))
-            }
+            Err(Stop::Errno(errno)) => Outcome::Failed(problem(errno, &told_path(effect))),
         }
     }
 
