@@ -23,6 +23,8 @@ mod projection;
 mod retention;
 mod settings;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -174,6 +174,16 @@ pub(crate) fn shown_path(location: &Location) -> TreePath {
     }
 }
 
+/// The path that a problem of an effect is about. The parking area is no place that people know.
+fn told_path(effect: &Effect) -> TreePath {
+    match effect {
+        Effect::Move { from: from @ Location::Tree(_), to: Location::Parked(..), .. } => {
+            shown_path(from)
+        }
+        effect => shown_path(effect.target()),
+    }
+}
+
 /// An open directory and a name in it.
 pub(crate) struct Spot {
     pub(crate) directory: Rc<OwnedFd>,
@@ -234,9 +244,7 @@ impl<'a> Run<'a> {
             }
             Err(Stop::Differs) => Outcome::Differs,
             Err(Stop::Problem(problem)) => Outcome::Failed(problem),
-            Err(Stop::Errno(errno)) => {
-                Outcome::Failed(problem(errno, &shown_path(effect.target())))
-            }
+            Err(Stop::Errno(errno)) => Outcome::Failed(problem(errno, &told_path(effect))),
         }
     }
 
@@ -253,7 +261,7 @@ impl<'a> Run<'a> {
         }
         let Err(errno) = self.disk.durable.sync_renames() else { return outcomes };
         let failed = |(outcome, effect): (Outcome, &Effect)| match outcome {
-            Outcome::Done { .. } => Outcome::Failed(problem(errno, &shown_path(effect.target()))),
+            Outcome::Done { .. } => Outcome::Failed(problem(errno, &told_path(effect))),
             other => other,
         };
         outcomes.into_iter().zip(batch).map(failed).collect()

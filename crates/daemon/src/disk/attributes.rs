@@ -212,14 +212,15 @@ fn is_replicated(name: &[u8]) -> bool {
 }
 
 /// The replicated attributes of `name` in `directory`, not following it. Empty where the file system
-/// has none, or they may not be read. Any other error is one: else attributes that could not be read
-/// would pass for removed ones.
+/// has none.
+///
+/// # Errors
+/// If they can't be read: else they would pass for removed ones.
 pub(crate) fn xattrs_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs, Errno> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     match read_xattrs(&path) {
         Err(Errno::OPNOTSUPP | Errno::NOENT | Errno::NOTDIR) => Ok(Xattrs::new()),
-        Err(Errno::ACCESS | Errno::PERM) => Ok(Xattrs::new()),
         read => read,
     }
 }
@@ -246,7 +247,7 @@ fn read_xattrs(path: &[u8]) -> Result<Xattrs, Errno> {
             Ok(value) => {
                 found.insert(name.into(), value.into());
             }
-            Err(Errno::NODATA | Errno::ACCESS | Errno::PERM) => {}
+            Err(Errno::NODATA) => {}
             Err(errno) => return Err(errno),
         }
     }

@@ -185,6 +185,8 @@ impl Watcher {
         let stale = {
             let watches = self.watches();
             if watches.by_path.get(directory) == Some(&inode) {
+                drop(watches);
+                self.unwatched.remove(directory);
                 return Watching::Already;
             }
             let elsewhere = watches.by_inode.get(&inode).cloned();

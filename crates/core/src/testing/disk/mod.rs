@@ -204,6 +204,11 @@ impl VirtualDisk {
         self.closed.insert(path);
     }
 
+    /// Lets all directories be listed again.
+    pub fn open_all(&mut self) {
+        self.closed.clear();
+    }
+
     /// All paths, for comparisons.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<TreePath, DiskEntry> {

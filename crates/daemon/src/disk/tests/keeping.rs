@@ -286,3 +286,17 @@ fn content_of_the_tree_is_served_only_while_it_is_the_expected_one() {
     assert!(!reader.is_unchanged().unwrap());
     assert!(open_content(root, &path("f"), &fingerprint).unwrap().is_none());
 }
+
+#[test]
+fn what_was_fetched_in_part_and_is_not_wanted_goes_unless_it_is_being_fetched() {
+    let bench = Bench::new();
+    let staging = bench.disk.staging();
+    let hash = ContentHash::of(b"wanted no more");
+    let mut partial = staging.begin(hash, 1_000_000).unwrap();
+    partial.write_at(0, b"wanted").unwrap();
+    staging.discard(hash);
+    assert_eq!(bench.state_names("staging"), [format!("{hash}.part")]);
+    drop(partial);
+    staging.discard(hash);
+    assert!(bench.state_names("staging").is_empty());
+}
