@@ -372,7 +372,7 @@ impl Engine {
         self.surveys_started
     }
 
-    /// How many surveys of the disk have been finished.
+    /// Which survey of the disk was finished last, as [`Engine::surveys_started`] counts them.
     #[must_use]
     pub fn surveys_finished(&self) -> u64 {
         self.surveys_finished

@@ -88,7 +88,8 @@ impl Engine {
     }
 
     fn finish_survey(&mut self, now: u64, survey: Survey) {
-        self.surveys_finished += 1;
+        // One is under way at a time; those before it that a lost root cut short are made up for by it.
+        self.surveys_finished = self.surveys_started;
         let is_first = !self.caught_up && self.surveyed.contains(&Scope::Subtree(TreePath::root()));
         self.caught_up |= is_first;
         self.forget_undisturbed(&survey);
@@ -302,5 +303,72 @@ fn covers(scope: &Scope, path: &TreePath) -> bool {
             path == directory || path.split_last().is_some_and(|(above, _)| above == *directory)
         }
         Scope::Subtree(directory) => path.starts_with(directory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::{Identity, Input, Signer, Stored};
+    use crate::values::{
+        ChangeId, DirectoryState, Listed, Look, Member, Problem, ProblemKind, Signature,
+    };
+    use crate::vocabulary::{MasterId, Moment, StoreId, WriterId};
+
+    use super::*;
+
+    struct Unsigned;
+
+    impl Signer for Unsigned {
+        fn sign(&self, _: ChangeId, _: &[u8]) -> Signature {
+            Signature::new(&[0; 64])
+        }
+    }
+
+    fn founder() -> Engine {
+        let (store, master) = (StoreId([1; 32]), MasterId([2; 32]));
+        let writer = WriterId::new(master, [3; 8]);
+        let signer = Box::new(Unsigned);
+        let identity = Identity { store, founder: master, master, writer, signer };
+        let mut engine = Engine::open(identity, Stored::default()).unwrap();
+        let (name, signature) = ("a".to_owned(), Signature::new(&[0; 64]));
+        let member = Member {
+            master,
+            name,
+            addresses: vec![],
+            invited_by: master,
+            signature,
+            removed: false,
+        };
+        engine.handle(Moment::default(), Input::SetMember(member));
+        engine
+    }
+
+    fn next_look(engine: &mut Engine) -> Option<Look> {
+        std::iter::from_fn(|| engine.poll_output())
+            .find_map(|output| if let Output::Look(look) = output { Some(look) } else { None })
+    }
+
+    #[test]
+    fn survey_that_a_lost_root_cut_short_is_made_up_for_by_the_next() {
+        let mut engine = founder();
+        let cut_short = next_look(&mut engine).expect("everything is looked at once");
+        let problem =
+            Problem { kind: ProblemKind::RootLost, path: TreePath::root(), reason: String::new() };
+        let now = Moment::default();
+        engine.handle(now, Input::RootLost(problem));
+        assert_eq!(cut_short.lists.len(), 1);
+        engine.handle(now, Input::Looked(Looked::default()));
+        assert_eq!(engine.surveys_finished(), 0, "nothing counts of what a lost root shows");
+        assert_eq!(next_look(&mut engine), None);
+
+        engine.handle(now, Input::RootBack);
+        assert!(next_look(&mut engine).is_some(), "everything is looked at again");
+        let fingerprint = engine.base().entry(BaseId::ROOT).expect("the root").fingerprint;
+        let state =
+            DirectoryState::Readable { fingerprint, found: vec![], gone: vec![], unchanged: 0 };
+        let lists = vec![Listed { path: TreePath::root(), state }];
+        engine.handle(now, Input::Looked(Looked { lists, reads: vec![] }));
+        assert_eq!(engine.surveys_started(), 2);
+        assert_eq!(engine.surveys_finished(), 2, "who waits for the second knows that it is over");
     }
 }
