@@ -62,7 +62,7 @@ fn state_that_was_lost_is_not_founded_anew() {
         let _ = fs::remove_file(top.join(format!("a/.pleach/state.db{suffix}")));
     }
     for act in ["up", "init", "daemon"] {
-        let parts = ["is gone (.pleach/state.db)", "pleach join ", "the files stay"];
+        let parts = ["is gone (.pleach/state.db)", "pleach join ", "your files are untouched"];
         refused(&pleach(&top, &[act, "a"]), 1, &parts);
     }
 }

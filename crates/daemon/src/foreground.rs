@@ -36,6 +36,9 @@ pub enum ForegroundError<E> {
     /// What was to be done first failed.
     #[error("{0}")]
     Ready(E),
+    /// It could not go on.
+    #[error("{0}")]
+    Fault(String),
     /// The system gave no threads, or no signals.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -108,6 +111,7 @@ async fn run_until_told<E>(
         }
     }
     tracing::info!("stopping");
+    let fault = node.fault().map(str::to_owned);
     let writing = node.writing();
     tokio::select! {
         () = node.stop() => tracing::info!("stopped"),
@@ -117,7 +121,10 @@ async fn run_until_told<E>(
         }
         () = signals.next() => return Err(ForegroundError::Forced),
     }
-    readied
+    match fault {
+        Some(fault) => Err(ForegroundError::Fault(fault)),
+        None => readied,
+    }
 }
 
 /// Gives `show` what is told of progress.

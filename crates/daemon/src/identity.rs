@@ -20,6 +20,8 @@ use pleach_core::values::{ChangeId, Member, Signature, SignedChange};
 use pleach_core::vocabulary::{MasterId, StoreId};
 use serde::{Deserialize, Serialize};
 
+use crate::state::JOIN_AGAIN;
+
 /// The file below `.pleach` that holds a master's key.
 pub const KEY_FILE: &str = "key";
 
@@ -52,8 +54,7 @@ pub enum KeyError {
     },
     /// It does not hold a key.
     #[error(
-        "{path} does not hold a key of pleach: restore it from a backup, or remove it and join \
-         the store again as a new master"
+        "{path} does not hold a key of pleach: restore .pleach whole from one backup, or {JOIN_AGAIN}"
     )]
     Malformed {
         /// The key's file.

@@ -69,6 +69,8 @@ pub struct Master {
     listen: String,
     log: PathBuf,
     daemon: Option<Child>,
+    /// How long its log was when the daemon was started.
+    said_before: usize,
 }
 
 impl Master {
@@ -84,7 +86,16 @@ impl Master {
         let log = scratch.join(format!("{name}.log"));
         let port = free_port();
         let listen = format!("/ip4/127.0.0.1/tcp/{port}");
-        Self { name: name.to_owned(), directory, port, host: None, listen, log, daemon: None }
+        Self {
+            name: name.to_owned(),
+            directory,
+            port,
+            host: None,
+            listen,
+            log,
+            daemon: None,
+            said_before: 0,
+        }
     }
 
     /// The same on a host of its own, listening at a multiaddress of that.
@@ -171,7 +182,11 @@ impl Master {
     }
 
     /// Adds to its own settings what keeps tests apart from the rest of the machine.
-    fn configure(&self) {
+    ///
+    /// # Panics
+    ///
+    /// When they can't be written.
+    pub fn configure(&self) {
         let path = self.path(".pleach/config.toml");
         let text = fs::read_to_string(&path).unwrap_or_default();
         if !text.lines().any(|line| line.trim_start().starts_with("mdns")) {
@@ -194,8 +209,25 @@ impl Master {
     ///
     /// When it runs already, or ends before it answers.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
+        if let Err(ran) = self.try_start_with(environment) {
+            panic!("the daemon of {} ended before it answered\n{ran}", self.name);
+        }
+    }
+
+    /// Starts its daemon and waits until it answers; errs with what it said and its exit code if it ends
+    /// before.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already, or does neither.
+    pub fn try_start(&mut self) -> Result<(), Ran> {
+        self.try_start_with(&[])
+    }
+
+    fn try_start_with(&mut self, environment: &[(&str, &str)]) -> Result<(), Ran> {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let said_before = self.log().len();
         let daemon = self
             .binary()
             .arg("daemon")
@@ -208,14 +240,27 @@ impl Master {
             .spawn()
             .expect("the binary can be started");
         self.daemon = Some(daemon);
+        self.said_before = said_before;
         let what = format!("the daemon of {} answers", self.name);
         wait_until(&what, Duration::from_secs(60), || {
-            if let Some(status) = self.ended() {
-                panic!("the daemon of {} ended with {status}\n{}", self.name, self.log());
+            if let Some(ran) = self.take_end() {
+                return Ok(Err(ran));
             }
             let ran = self.pleach(["status", ".", "--json"]);
-            if ran.code == 0 { Ok(()) } else { Err(ran.to_string()) }
-        });
+            if ran.code == 0 { Ok(Ok(())) } else { Err(ran.to_string()) }
+        })
+    }
+
+    /// How its daemon ended and what it had logged since its start, if it has ended.
+    pub fn take_end(&mut self) -> Option<Ran> {
+        let status = self.ended()?;
+        self.daemon = None;
+        Some(Ran {
+            command: format!("the daemon of {}", self.name),
+            code: status.code().unwrap_or(-1),
+            stdout: String::new(),
+            stderr: self.log().split_off(self.said_before),
+        })
     }
 
     fn ended(&mut self) -> Option<std::process::ExitStatus> {

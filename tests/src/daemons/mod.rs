@@ -6,6 +6,7 @@
 
 mod binary;
 mod cluster;
+mod damage;
 mod events;
 mod failing;
 mod host;
@@ -17,6 +18,7 @@ mod tree;
 
 pub use binary::{pleach, pleach_path, run};
 pub use cluster::Cluster;
+pub use damage::{Damage, DamageKind};
 pub use events::Events;
 pub use failing::{Failing, Threads, When};
 pub use host::{Cable, Host};

@@ -173,6 +173,8 @@ fn is_retried(kind: ProblemKind) -> bool {
         | ProblemKind::UnsupportedName
         | ProblemKind::WatchLimit
         | ProblemKind::MassDelete
+        | ProblemKind::ClonedMaster
+        | ProblemKind::ShutOut
         | ProblemKind::RootLost => false,
     }
 }

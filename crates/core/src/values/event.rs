@@ -31,6 +31,10 @@ pub enum ProblemKind {
     MassDelete,
     /// The root vanished, was emptied or replaced: the store is frozen.
     RootLost,
+    /// A member runs more than once, with one key.
+    ClonedMaster,
+    /// A member does not let this master in.
+    ShutOut,
     /// Anything else the system said.
     Io,
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::MessageTooLarge;
+use super::runs::RunId;
 
 /// The largest hello or refusal.
 pub(super) const GREETING_BYTES_MAX: usize = 8 << 10;
@@ -31,6 +32,8 @@ pub(super) enum Kind {
 pub(super) struct Hello {
     pub(super) version: u32,
     pub(super) store: StoreId,
+    /// Which start of the sender this is.
+    pub(super) run: RunId,
     /// Where the sender listens, at most 16.
     pub(super) addresses: Vec<String>,
 }

@@ -32,6 +32,7 @@ mod peers;
 mod pipe;
 mod reach;
 mod roster;
+mod runs;
 mod serve;
 mod service;
 mod session;
@@ -143,6 +144,10 @@ pub enum NetEvent {
         /// Why, in one sentence for people.
         reason: String,
     },
+    /// This member is connected in turns from several daemons, which all have its key.
+    Cloned(MasterId),
+    /// This member hangs up on us before it says hello, again and again.
+    ShutOut(MasterId),
     /// The addresses that others reach this master at have changed.
     Listening(Vec<Multiaddr>),
 }
@@ -250,7 +255,9 @@ impl Network {
     pub async fn start(config: NetConfig) -> Result<(Self, NetEvents), NetError> {
         let (events_in, events) = events::channel(EVENTS_MAX, RECEIVED_BYTES_MAX);
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
-        let shared = Arc::new(Shared::new(&config, events_in));
+        let mut run = [0; 8];
+        getrandom::fill(&mut run).map_err(|error| NetError::Setup(error.to_string()))?;
+        let shared = Arc::new(Shared::new(&config, events_in, run));
         let fetcher = Fetcher::new(shared.clone(), commands.clone(), config.sink.clone());
         let network = Self { shared, commands, fetcher };
         service::start(&network, config, commands_out).await?;

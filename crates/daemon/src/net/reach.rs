@@ -178,6 +178,11 @@ impl Reach {
         target.shut_out % SHUT_OUT_TOLD_AGAIN == SHUT_OUT_TOLD
     }
 
+    /// Whether the peer has done that so often that it is no accident.
+    pub(super) fn is_shut_out(&self, peer: &PeerId) -> bool {
+        self.targets.get(peer).is_some_and(|target| target.shut_out >= SHUT_OUT_TOLD)
+    }
+
     /// A connection is gone.
     pub(super) fn disconnected(&mut self, peer: &PeerId, now: Instant) {
         if let Some(target) = self.targets.get_mut(peer) {

@@ -29,6 +29,7 @@ use super::members_only::MembersOnly;
 use super::peers::{self, InboundStream, OpenError, OpenStream};
 use super::reach::{self, Reach};
 use super::roster::{Role, Roster, lock};
+use super::runs::{RunId, Runs};
 use super::session::{self, Sessions};
 use super::transport::{self, TrafficBook, TrafficCount};
 use super::{
@@ -88,12 +89,15 @@ pub(super) struct Shared {
     invitations: Arc<Mutex<Invitations>>,
     listening: Mutex<BTreeSet<Multiaddr>>,
     traffic: TrafficBook,
+    /// This start.
+    pub(super) run: RunId,
+    pub(super) runs: Mutex<Runs>,
     /// Where tasks run, also those that blocking threads start.
     pub(super) runtime: Handle,
 }
 
 impl Shared {
-    pub(super) fn new(config: &NetConfig, events: EventSender) -> Self {
+    pub(super) fn new(config: &NetConfig, events: EventSender, run: RunId) -> Self {
         Self {
             me: config.key.master(),
             seed: config.seed,
@@ -104,6 +108,8 @@ impl Shared {
             invitations: Arc::new(Mutex::new(config.invitations.clone())),
             listening: Mutex::default(),
             traffic: TrafficBook::default(),
+            run,
+            runs: Mutex::default(),
             runtime: Handle::current(),
         }
     }
@@ -313,6 +319,9 @@ impl Service {
             Command::ShutOut { peer, master, reason } => {
                 if self.reach.shut_out(&peer) {
                     self.network.refused(Some(master), reason);
+                }
+                if self.reach.is_shut_out(&peer) {
+                    self.network.shared.events.try_send(NetEvent::ShutOut(master));
                 }
             }
             Command::CloseConnection(connection) => self.close_connection(connection),

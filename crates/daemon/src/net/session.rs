@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::frame::{self, FrameError, Hello, Kind};
 use super::roster::lock;
+use super::runs::Running;
 use super::service::Command;
 use super::{NetEvent, Network};
 use crate::identity::change_is_authentic;
@@ -193,6 +194,9 @@ pub(super) async fn run(
     let end = match greet(&network, &mut reader, &mut writer).await {
         Err(end) => end,
         Ok(hello) => {
+            if lock(&network.shared.runs).heard(master, hello.run) == Running::MoreThanOnce {
+                network.shared.events.send(NetEvent::Cloned(master)).await;
+            }
             let addresses = hello.addresses;
             let greeted = Command::Greeted { peer, addresses };
             let _ = network.commands.send(greeted).await;
@@ -220,7 +224,8 @@ async fn greet(
     let shared = &network.shared;
     let addresses = shared.reachable_addresses();
     let addresses = addresses.iter().take(ADDRESSES_MAX).map(ToString::to_string).collect();
-    let ours = Hello { version: PROTOCOL_VERSION, store: shared.store, addresses };
+    let (store, run) = (shared.store, shared.run);
+    let ours = Hello { version: PROTOCOL_VERSION, store, run, addresses };
     let exchange = async {
         writer.write_all(&frame::encode(Kind::Hello, &ours)).await.map_err(FrameError::Io)?;
         writer.flush().await.map_err(FrameError::Io)?;
@@ -402,7 +407,8 @@ mod tests {
     fn other_versions_and_stores_are_refused_kindly() {
         let store = StoreId([1; 32]);
         let hello = |version, store| {
-            let hello = Hello { version, store, addresses: vec!["/ip4/192.0.2.1".into(); 99] };
+            let addresses = vec!["/ip4/192.0.2.1".into(); 99];
+            let hello = Hello { version, store, run: [0; 8], addresses };
             frame::payload(&frame::encode(Kind::Hello, &hello)).to_vec()
         };
         let judge = |kind, bytes: &[u8]| judge_hello(kind, bytes, store);

@@ -90,6 +90,7 @@ impl Driver {
         let on_disk = self.on_disk();
         let tree = self.tree(on_disk);
         let engine = self.engine.status();
+        let of_peers = self.peer_problems.list(self.clock.elapsed_ms());
         let (contents, bytes) = engine.fetching;
         StatusReport {
             store: self.facts.store_name.clone(),
@@ -115,6 +116,7 @@ impl Driver {
                 .chain(&self.recording.problem)
                 .chain(&self.recording.undurable)
                 .cloned()
+                .chain(of_peers)
                 .map(ProblemReport::from)
                 .collect(),
             frozen: engine.frozen.map(|problem| problem.reason),

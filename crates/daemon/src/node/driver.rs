@@ -5,9 +5,9 @@
 //! process has been recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pleach_core::engine::{Engine, Hint, Input, Output, Wanted};
@@ -38,6 +38,8 @@ const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
 const APPLIED_PATIENCE: Duration = Duration::from_secs(8);
 /// After so many changes the document is saved anew, so that a start need not replay them.
 const CHANGES_PER_SNAPSHOT: u64 = 2_000;
+/// How long it takes at least until the same addresses are written into the member list again.
+const SAME_ADDRESSES_MS: u64 = 60_000;
 /// How often everything is looked at while something can't be watched.
 const UNWATCHED_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,9 @@ pub(super) struct Driver {
     pub(super) stop_requested: Arc<Notify>,
     /// That not everything can be watched, if so.
     pub(super) watch_problem: Option<Problem>,
+    pub(super) peer_problems: super::peer_problems::PeerProblems,
+    /// The addresses of this master that were last written into the member list, and when.
+    pub(super) addresses_told: Option<(u64, Vec<String>)>,
     pub(super) rescan_at_ms: u64,
     /// Whether it was told that the directory has been looked through.
     pub(super) surveyed: bool,
@@ -109,6 +114,8 @@ pub(super) struct Driver {
     pub(super) applying: bool,
     /// Set when nothing new is to be begun.
     pub(super) stopping: Arc<AtomicBool>,
+    /// Why the node can't go on, if so.
+    pub(super) fault: Arc<OnceLock<String>>,
 }
 
 /// What does not change while the node runs.
@@ -155,7 +162,7 @@ impl Driver {
     /// Runs until told to stop.
     pub(super) fn run(mut self) {
         self.begin();
-        loop {
+        while self.fault.get().is_none() {
             let first = match self.next_job() {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => Job::Input(Input::Tick),
@@ -276,6 +283,13 @@ impl Driver {
         u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn cloned(&mut self, master: MasterId) {
+        let name = self.name_of(master);
+        if let Some(problem) = self.peer_problems.cloned(master, &name, self.clock.elapsed_ms()) {
+            tracing::warn!(reason = %problem.reason, "problem");
+        }
+    }
+
     fn unwatched(&mut self, problem: Option<Problem>) {
         let before = std::mem::replace(&mut self.watch_problem, problem.clone());
         match (before, problem) {
@@ -318,6 +332,7 @@ impl Driver {
         match event {
             NetEvent::Connected(master) => {
                 tracing::info!(master = %self.name_of(master), "connected");
+                self.peer_problems.connected(master);
                 self.input(Input::PeerCame(master));
             }
             NetEvent::Disconnected(master) => {
@@ -350,6 +365,12 @@ impl Driver {
                 if let Some(suppressed) = self.refusals.allow(self.clock.elapsed_ms()) {
                     tracing::warn!(%who, %reason, suppressed, "refused");
                 }
+            }
+            NetEvent::Cloned(master) => self.cloned(master),
+            NetEvent::ShutOut(_) if self.isolated => {}
+            NetEvent::ShutOut(master) => {
+                let name = self.name_of(master);
+                self.peer_problems.shut_out(master, &name, self.clock.elapsed_ms());
             }
             NetEvent::Listening(_) => self.update_own_addresses(),
         }
@@ -431,6 +452,15 @@ impl Driver {
         let addresses = self.advertised();
         let Some(member) = self.engine.replica().member(me) else { return };
         if !addresses.is_empty() && member.addresses != addresses && !member.removed {
+            // A clone of this master writes its own there.
+            let now = self.clock.elapsed_ms();
+            if let Some((told, before)) = &self.addresses_told
+                && *before == addresses
+                && now < told + SAME_ADDRESSES_MS
+            {
+                return;
+            }
+            self.addresses_told = Some((now, addresses.clone()));
             self.input(Input::SetMember(Member { addresses, ..member }));
         }
     }
@@ -523,14 +553,14 @@ impl Driver {
         }
     }
 
-    fn hand_over(&self, HandoverRequest { known, reply }: HandoverRequest) {
+    fn hand_over(&mut self, HandoverRequest { known, reply }: HandoverRequest) {
         match self.state.log_after(&known, LOG_PAGE_BYTES_MAX) {
             Ok(page) => {
                 let left = self.engine.replica().version_vector().ahead_of(&page.known);
                 // The joiner may have hung up.
                 let _ = reply.send(HandoverPage { changes: page.changes, left });
             }
-            Err(error) => tracing::error!(%error, "the log could not be read"),
+            Err(error) => self.log_unread(&error),
         }
     }
 
@@ -541,7 +571,14 @@ impl Driver {
                 let changes = page.changes;
                 self.send(to, &Message::Changes { changes, contents: Vec::new() });
             }
-            Err(error) => tracing::error!(%error, "the log could not be read"),
+            Err(error) => self.log_unread(&error),
+        }
+    }
+
+    fn log_unread(&mut self, error: &StateError) {
+        match error.is_lasting() {
+            true => self.give_up(error),
+            false => tracing::error!(%error, "the log could not be read"),
         }
     }
 
@@ -564,8 +601,12 @@ impl Driver {
         let saved = self.state.log_position().and_then(|position| {
             self.state.store_snapshot(&self.engine.replica().save(), position)
         });
-        if let Err(error) = saved {
-            tracing::warn!(%error, "the document could not be saved; the next start takes longer");
+        match saved {
+            Ok(()) => {}
+            Err(error) if error.is_lasting() => self.give_up(&error),
+            Err(error) => {
+                tracing::warn!(%error, "the document could not be saved; the next start takes longer");
+            }
         }
     }
 }

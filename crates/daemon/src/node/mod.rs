@@ -17,6 +17,7 @@ mod answer;
 mod content;
 mod driver;
 mod hand;
+mod peer_problems;
 mod ports;
 mod progress;
 mod recording;
@@ -26,9 +27,9 @@ mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use libp2p::Multiaddr;
@@ -45,7 +46,7 @@ use crate::disk::{
 };
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{Discovery, NetConfig, NetError, Network};
-use crate::state::{MetaKey, State, StateError};
+use crate::state::{JOIN_AGAIN, MetaKey, State, StateError};
 use crate::store::{self, OpenStore, StoreError};
 use crate::ticket::{Invitation, Invitations};
 use content::Contents;
@@ -69,7 +70,7 @@ pub enum StartError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The stored changes or the base are damaged.
-    #[error("{path}: {source}; move its .pleach aside and join this master anew", path = path.display())]
+    #[error("{path}: {source}: restore .pleach whole from one backup, or {JOIN_AGAIN}", path = path.display())]
     Engine {
         /// The root.
         path: PathBuf,
@@ -110,6 +111,7 @@ pub struct Node {
     stopping: Arc<AtomicBool>,
     /// Whether the hand is writing to the tree.
     writing: Arc<AtomicBool>,
+    fault: Arc<OnceLock<String>>,
 }
 
 /// Speaks to a running node. Cheap to clone.
@@ -175,6 +177,13 @@ impl Node {
     #[must_use]
     pub fn listen_addrs(&self) -> Vec<Multiaddr> {
         self.network.listen_addrs()
+    }
+
+    /// Why it can't go on, if it can't: what it has recorded is not there any more. It then asks to be
+    /// stopped ([`NodeHandle::stop_requested`]).
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.get().map(String::as_str)
     }
 
     /// Tells whether the tree is being written to: a process that ends then leaves work to its next start.
@@ -309,6 +318,7 @@ impl NodeBuilder {
         let stop_requested = Arc::new(Notify::new());
         let (chores, chores_out) = channel();
         let (kept, kept_asked) = channel();
+        let fault = Arc::new(OnceLock::new());
         let driver = Driver {
             engine,
             state,
@@ -344,6 +354,8 @@ impl NodeBuilder {
             refusals: refusals::Refusals::default(),
             stop_requested: stop_requested.clone(),
             watch_problem: None,
+            peer_problems: peer_problems::PeerProblems::default(),
+            addresses_told: None,
             rescan_at_ms: 0,
             surveyed: false,
             tally: tally::Tally::default(),
@@ -351,6 +363,7 @@ impl NodeBuilder {
             recording: recording::Recording::default(),
             applying: false,
             stopping: disk.stopping(),
+            fault: fault.clone(),
         };
         let (stopping, writing) = (disk.stopping(), Arc::new(AtomicBool::new(false)));
         let hand = Hand {
@@ -377,7 +390,7 @@ impl NodeBuilder {
         ];
         forward(net_events, calls_out, hints, &jobs);
         let handle = NodeHandle { jobs, calls, events, stop_requested };
-        Ok(Node { handle, threads, network, stopping, writing })
+        Ok(Node { handle, threads, network, stopping, writing, fault })
     }
 }
 
@@ -504,6 +517,12 @@ fn open_engine(
         writer: WriterId::new(key.master(), nonce),
         signer: Box::new(KeySigner { key: key.clone(), store }),
     };
-    Engine::open(identity, stored)
-        .map_err(|source| StartError::Engine { path: root.to_owned(), source })
+    let engine = Engine::open(identity, stored)
+        .map_err(|source| StartError::Engine { path: root.to_owned(), source })?;
+    if *engine.replica().version_vector() != state.log_vector()? {
+        // Lost writes: pages that are whole, of different days.
+        let what = "the document and the log know of different changes".to_owned();
+        return Err(StateError::Damaged { path: state.path().to_owned(), what }.into());
+    }
+    Ok(engine)
 }

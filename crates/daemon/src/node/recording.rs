@@ -80,6 +80,10 @@ impl Driver {
             self.make_durable();
         }
         while let Err(error) = self.state.commit(records) {
+            if error.is_lasting() {
+                self.give_up(&error);
+                return Recorded::GivenUp;
+            }
             self.not_recorded(&error);
             self.wait_to_record();
             if self.stopping.load(Ordering::Relaxed) {
@@ -96,6 +100,17 @@ impl Driver {
             self.catch_up();
         }
         Recorded::Durably
+    }
+
+    /// What was recorded is not there any more: nothing further is done or told that would build on it.
+    /// Whoever started the node ends it.
+    pub(super) fn give_up(&mut self, error: &StateError) {
+        tracing::error!(%error, "stopping: nothing more can be recorded");
+        self.recording.given_up = true;
+        // The first fault is the one that counts.
+        let _ = self.fault.set(error.to_string());
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stop_requested.notify_one();
     }
 
     /// What a user did here is made durable before the others are told.

@@ -4,14 +4,20 @@ use std::path::{Path, PathBuf};
 
 use pleach_core::values::ChangeId;
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
+
+/// What helps when something in `.pleach` is not what it was, and there is no backup of it. Whoever changes
+/// this sees to it that `daemons_damage` can do what it says.
+pub(crate) const JOIN_AGAIN: &str = "move .pleach out of the directory (it holds a secret key, which \
+    would be replicated) and join again (`pleach join DIR TICKET`, with the ticket that `pleach invite` prints \
+    on another master; if there is no other, `pleach init DIR` founds the store anew): your files are untouched \
+    and will merge";
 
 /// Why the state could not be read or written. The message names the path and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Nothing is there.
-    #[error(
-        "there is no state at {path}: restore it, or remove the .pleach directory and join again"
-    )]
+    #[error("there is no state at {path}: restore it from a backup, or {JOIN_AGAIN}")]
     Missing {
         /// Where it should be.
         path: PathBuf,
@@ -23,14 +29,17 @@ pub enum StateError {
         path: PathBuf,
     },
     /// A database, but of another program.
-    #[error("{path} is not a state of pleach: move it away, restore yours, or join again")]
+    #[error(
+        "{path} is not a state of pleach: restore .pleach whole from one backup, or {JOIN_AGAIN}"
+    )]
     NotOurs {
         /// Where it is.
         path: PathBuf,
     },
     /// Written by a version of pleach with another layout.
     #[error(
-        "{path} has layout {found}, this pleach knows layout {supported}: use the pleach that wrote it"
+        "{path} has layout {found}, this pleach knows layout {supported}: use the pleach that wrote it; if \
+         none did, it is damaged: restore .pleach whole from one backup, or {JOIN_AGAIN}"
     )]
     Version {
         /// Where it is.
@@ -42,8 +51,7 @@ pub enum StateError {
     },
     /// What is there is not what was written.
     #[error(
-        "the state at {path} is damaged ({what}): restore it, or move .pleach away and join again; \
-         your files are untouched and will merge"
+        "the state at {path} is damaged ({what}): restore .pleach whole from one backup, or {JOIN_AGAIN}"
     )]
     Damaged {
         /// Where it is.
@@ -56,6 +64,17 @@ pub enum StateError {
         "no space left for the state at {path}: free some; nothing goes out until it is recorded"
     )]
     NoSpace {
+        /// Where it is.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The disk does not do what it is told.
+    #[error(
+        "the disk fails under the state at {path} ({source}): see to the disk (the kernel's log says more); \
+         once it is back, a restart of the daemon is enough"
+    )]
+    DiskFails {
         /// Where it is.
         path: PathBuf,
         /// What SQLite said.
@@ -90,9 +109,16 @@ impl StateError {
             | Self::Version { path, .. }
             | Self::Damaged { path, .. }
             | Self::NoSpace { path, .. }
+            | Self::DiskFails { path, .. }
             | Self::Sequence { path, .. }
             | Self::System { path, .. } => path,
         }
+    }
+
+    /// Whether it stays so, however often it is tried again: what was recorded is not there any more.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::NotOurs { .. } | Self::Sequence { .. })
     }
 }
 
@@ -101,8 +127,14 @@ pub(super) fn at(path: &Path) -> impl Fn(rusqlite::Error) -> StateError + use<> 
     let path = path.to_owned();
     move |source| {
         let path = path.clone();
-        match source.sqlite_error_code() {
+        let failure = failure_of(&source);
+        match failure.map(|failure| failure.code) {
+            // The file ends before its last page does: no disk says that.
+            _ if failure.is_some_and(|it| it.extended_code == SQLITE_IOERR_SHORT_READ) => {
+                StateError::Damaged { path, what: "it is too short".to_owned() }
+            }
             Some(ErrorCode::DiskFull) => StateError::NoSpace { path, source },
+            Some(ErrorCode::SystemIoFailure) => StateError::DiskFails { path, source },
             Some(ErrorCode::DatabaseCorrupt) => {
                 StateError::Damaged { path, what: source.to_string() }
             }
@@ -110,6 +142,14 @@ pub(super) fn at(path: &Path) -> impl Fn(rusqlite::Error) -> StateError + use<> 
             _ if is_malformed(&source) => StateError::Damaged { path, what: source.to_string() },
             _ => StateError::System { path, source },
         }
+    }
+}
+
+/// What SQLite calls it. A statement that could not be prepared has a code too: preparing reads the disk.
+fn failure_of(error: &rusqlite::Error) -> Option<rusqlite::ffi::Error> {
+    match error {
+        rusqlite::Error::SqlInputError { error, .. } => Some(*error),
+        other => other.sqlite_error().copied(),
     }
 }
 
@@ -126,7 +166,7 @@ fn is_malformed(error: &rusqlite::Error) -> bool {
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..) => true,
-        Error::SqlInputError { .. } => true,
+        Error::SqlInputError { error, .. } => error.code == ErrorCode::Unknown,
         Error::SqliteFailure(_, Some(message)) => message.starts_with("no such"),
         _ => false,
     }

@@ -140,7 +140,7 @@ impl State {
         Ok(())
     }
 
-    /// Checks that no change is missing from the log.
+    /// Checks every change in the log, and that none is missing.
     pub(super) fn check_log(&self) -> Result<(), StateError> {
         let known: u64 = self.log_vector()?.iter().map(|(_, last)| last).sum();
         let count: i64 = self
@@ -150,7 +150,7 @@ impl State {
         if known != count.cast_unsigned() {
             return Err(self.damaged(format!("the log has {count} changes of {known}")));
         }
-        Ok(())
+        self.each_change_since(0, drop)
     }
 
     fn prepare_read(&self, condition: &str) -> Result<CachedStatement<'_>, StateError> {

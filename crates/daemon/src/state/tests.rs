@@ -79,6 +79,25 @@ fn reader_sees_what_the_writer_commits_and_writes_nothing() {
 }
 
 #[test]
+fn disk_that_fails_is_no_damage_even_while_a_statement_is_prepared() {
+    let io_error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_READ);
+    let (msg, sql) = ("disk I/O error".to_owned(), "SELECT row FROM base".to_owned());
+    let path = Path::new("state.db");
+    for failure in [
+        rusqlite::Error::SqlInputError { error: io_error, msg, sql, offset: -1 },
+        rusqlite::Error::SqliteFailure(io_error, None),
+    ] {
+        let said = error::at(path)(failure);
+        assert!(matches!(said, StateError::DiskFails { .. }), "{said:?}");
+        assert!(!said.is_lasting());
+        assert!(said.to_string().contains("a restart of the daemon is enough"), "{said}");
+    }
+    let too_short = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHORT_READ);
+    let said = error::at(path)(rusqlite::Error::SqliteFailure(too_short, None));
+    assert!(matches!(said, StateError::Damaged { .. }), "{said:?}");
+}
+
+#[test]
 fn what_is_no_state_of_ours_is_told_apart() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("state.db");

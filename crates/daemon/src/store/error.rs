@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::disk::RootError;
 use crate::identity::KeyError;
 use crate::net::JoinError;
-use crate::state::StateError;
+use crate::state::{JOIN_AGAIN, StateError};
 use crate::ticket::TicketError;
 
 /// Why a store could not be made, joined or opened.
@@ -48,9 +48,8 @@ pub enum StoreError {
     },
     /// It was a store, and what made it one is gone.
     #[error(
-        "the state of {path} is gone (.pleach/state.db): restore it from a backup; or move .pleach out of \
-         {path} and join again with `pleach join {path} TICKET`, or, if there is no other master, found \
-         the store anew with `pleach init {path}`: the files stay"
+        "the state of {path} is gone (.pleach/state.db): restore .pleach whole from one backup, or \
+         {JOIN_AGAIN}"
     )]
     StateLost {
         /// The directory.
@@ -104,8 +103,8 @@ pub enum StoreError {
     },
     /// What is in `.pleach` does not belong together.
     #[error(
-        "{path}/.pleach was put together from two ({what}): restore it whole from one backup, or move \
-         it away and join again"
+        "{path}/.pleach was put together from two, or is damaged ({what}): restore it whole from one \
+         backup, or {JOIN_AGAIN}"
     )]
     Mixed {
         /// The directory.
@@ -114,7 +113,9 @@ pub enum StoreError {
         what: &'static str,
     },
     /// The state lacks something that it always has.
-    #[error("the state of {path} lacks {what}: restore it, or move .pleach away and join again")]
+    #[error(
+        "the state of {path} lacks {what}: restore .pleach whole from one backup, or {JOIN_AGAIN}"
+    )]
     Incomplete {
         /// The directory.
         path: PathBuf,
@@ -132,15 +133,15 @@ pub enum StoreError {
     Root(RootError),
     /// The settings are wrong.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(ConfigError),
     /// The key can't be used.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(KeyError),
     /// The state can't be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// The log in the state makes no document.
-    #[error("{path}: {source}; move its .pleach aside and join anew with another ticket")]
+    #[error("{path}: {source}: restore .pleach whole from one backup, or {JOIN_AGAIN}")]
     Document {
         /// The database.
         path: PathBuf,
@@ -153,6 +154,17 @@ pub enum StoreError {
     /// The store could not be joined.
     #[error(transparent)]
     Join(JoinError),
+    /// The disk does not do what it is told.
+    #[error(
+        "the disk fails at {path} ({source}): see to the disk (the kernel's log says more); once it is back, \
+         a start of the daemon is enough"
+    )]
+    DiskFails {
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused something.
     #[error("{path}: {source}")]
     Io {
@@ -161,6 +173,26 @@ pub enum StoreError {
         /// What it said.
         source: io::Error,
     },
+}
+
+impl From<KeyError> for StoreError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Io { path, source } => Self::of_system(path, source),
+            error => Self::Key(error),
+        }
+    }
+}
+
+impl From<ConfigError> for StoreError {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Read { path, source } if is_disk_failure(&source) => {
+                Self::DiskFails { path, source }
+            }
+            error => Self::Config(error),
+        }
+    }
 }
 
 impl StoreError {
@@ -201,7 +233,19 @@ impl StoreError {
             PermissionDenied | ReadOnlyFilesystem => {
                 Self::NotWritable { path: path.to_owned(), source }
             }
-            _ => Self::Io { path: at, source },
+            _ => Self::of_system(at, source),
         }
     }
+
+    /// What the system says of `path`.
+    pub(super) fn of_system(path: PathBuf, source: io::Error) -> Self {
+        match is_disk_failure(&source) {
+            true => Self::DiskFails { path, source },
+            false => Self::Io { path, source },
+        }
+    }
+}
+
+fn is_disk_failure(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

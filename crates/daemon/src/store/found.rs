@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
+/// The mark that [`crate::disk::Root`] makes first.
+const INCARNATION_FILE: &str = "incarnation";
+
 /// The store that `path` is in or is: the nearest directory upwards that has been made one.
 #[must_use]
 pub fn find(path: &Path) -> Option<PathBuf> {
@@ -13,11 +16,27 @@ pub fn find(path: &Path) -> Option<PathBuf> {
 
 fn is_store(dir: &Path) -> bool {
     let state = dir.join(".pleach");
-    match state.join("incarnation").symlink_metadata() {
-        Ok(_) => true,
-        // Somebody else's: nobody but its owner may look in.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => state.is_dir(),
-        Err(_) => false,
+    // Two of the three may be lost.
+    [INCARNATION_FILE, super::STATE_FILE, super::STARTED_FILE].iter().any(|mark| {
+        match state.join(mark).symlink_metadata() {
+            Ok(_) => true,
+            // Somebody else's: nobody but its owner may look in.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => state.is_dir(),
+            Err(_) => false,
+        }
+    })
+}
+
+/// Refuses a store whose incarnation can't be read any more.
+pub(super) fn require_incarnation(path: &Path) -> Result<(), StoreError> {
+    match path.join(".pleach").join(INCARNATION_FILE).symlink_metadata() {
+        Ok(metadata) if metadata.len() == 16 => Ok(()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Ok(()),
+        _ if is_store(path) => Err(StoreError::Incomplete {
+            path: path.to_owned(),
+            what: "its incarnation (.pleach/incarnation)",
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -31,7 +50,7 @@ pub(super) fn is_finished(path: &Path) -> Result<bool, StoreError> {
             io::ErrorKind::PermissionDenied => {
                 StoreError::NotPermitted { path: path.to_owned(), source }
             }
-            _ => StoreError::Io { path: at, source },
+            _ => StoreError::of_system(at, source),
         })
     };
     if exists(super::state_path(path))? {
@@ -64,7 +83,7 @@ pub(super) fn directory(path: &Path) -> Result<PathBuf, StoreError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => StoreError::NoDirectory { path: path.to_owned() },
         io::ErrorKind::NotADirectory => StoreError::NotADirectory { path: path.to_owned() },
-        _ => StoreError::Io { path: path.to_owned(), source },
+        _ => StoreError::of_system(path.to_owned(), source),
     };
     let absolute = path.canonicalize().map_err(failed)?;
     if !absolute.metadata().map_err(failed)?.is_dir() {

@@ -20,6 +20,7 @@ mod handover;
 mod make;
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pleach_core::values::Member;
@@ -31,7 +32,7 @@ pub use make::{default_name, init, join};
 
 use crate::config::Config;
 use crate::disk::Root;
-use crate::identity::{KEY_FILE, MasterKey, StoreSeed};
+use crate::identity::{KEY_FILE, KeyError, MasterKey, StoreSeed};
 use crate::state::{MetaKey, State};
 
 /// The name of the state database below `.pleach`.
@@ -90,13 +91,19 @@ pub fn open(root: &Path) -> Result<OpenStore, StoreError> {
     let path = found::directory(root)?;
     found::refuse_inside(&path)?;
     let config = Config::load(&path)?;
+    found::require_incarnation(&path)?;
     let root = Root::open(&path).map_err(|e| StoreError::of_root(&path, e))?;
     if !found::is_finished(&path)? {
         return Err(StoreError::Unfinished { path });
     }
     let state = State::open(&state_path(&path))?;
-    let key = MasterKey::load(&path.join(".pleach").join(KEY_FILE))?;
     let missing = |what: &'static str| StoreError::Incomplete { path: path.clone(), what };
+    let key = match MasterKey::load(&path.join(".pleach").join(KEY_FILE)) {
+        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(missing("its key (.pleach/key)"));
+        }
+        key => key?,
+    };
     let incarnation: [u8; 16] =
         state.meta_array(MetaKey::Incarnation)?.ok_or_else(|| missing("its incarnation"))?;
     if incarnation != root.incarnation().0 {
