@@ -84,6 +84,8 @@ fn state_that_was_deleted_while_nothing_ran_is_made_anew_by_joining_and_all_file
     fs::remove_file(a.path("removed")).unwrap();
     write(&b.path("new on b"), "meanwhile");
     fs::remove_file(b.path("kept")).unwrap();
+    // It is recorded: else it would be a removal of what the joiner brings.
+    let _ = b.pleach(["wait", "."]).ok();
     let refused = a.try_start().unwrap_err();
     assert_eq!(refused.code, 2, "{refused}");
     assert!(refused.stderr.contains("is not a store"), "{refused}");

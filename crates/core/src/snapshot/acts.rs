@@ -96,7 +96,9 @@ impl Survey {
         self.reread_in_missed(base, &matching.missed);
         for at in matching.again {
             let Sighting { directory, name, .. } = &self.sightings[at];
-            self.reread.extend(self.path(base, *directory).map(|path| path.join(name)));
+            // Where a directory that is nowhere at present turns up, that goes with it.
+            let path = self.path(base, *directory).or_else(|| self.last_path(base, *directory));
+            self.reread.extend(path.map(|path| path.join(name)));
         }
         Snapshot {
             withheld,

@@ -118,6 +118,7 @@ pub(super) fn matching(
     let displaced = matcher.hold_displaced_directories(&verdicts, vanished);
     let mut again = matcher.hold_what_is_unclear(&mut verdicts);
     again.extend(&matcher.fleeting);
+    again.extend((0..depths.len()).filter(|&at| depths[at].is_none()));
     // What was renamed over something known is known to have gone.
     let inherited: BTreeSet<BaseId> = verdicts
         .iter()

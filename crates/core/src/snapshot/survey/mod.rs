@@ -281,6 +281,18 @@ impl Survey {
         None
     }
 
+    /// The path of `directory` as if nothing had moved.
+    pub(super) fn last_path(&self, base: &Base, mut directory: Dir) -> Option<TreePath> {
+        let mut names = Vec::new();
+        // Each new directory was found in one that was seen before it.
+        while let Dir::New(at) = directory {
+            directory = self.step_up(at, &mut names);
+        }
+        let Dir::Known(id) = directory else { return None };
+        names.reverse();
+        Some(names.iter().fold(base.path(id)?, |path, name| path.join(name)))
+    }
+
     fn step_up(&self, sighting: usize, names: &mut Vec<Name>) -> Dir {
         names.push(self.sightings[sighting].name.clone());
         self.sightings[sighting].directory
