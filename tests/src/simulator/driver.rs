@@ -220,6 +220,7 @@ impl Master {
             parked: self.disk.parked(),
             staged: self.durable.staged.keys().copied().collect(),
             retained,
+            put_aside: self.disk.put_aside(),
         };
         let mut engine = Engine::open(identity, stored).map_err(|error| error.to_string())?;
         engine.set_removals_max(removals_max.unwrap_or(usize::MAX));

@@ -17,6 +17,7 @@ mod gossip;
 mod guard;
 mod io;
 mod late;
+mod open;
 mod peers;
 mod problems;
 mod projection;
@@ -34,71 +35,25 @@ use problems::{Blocked, Problems};
 
 pub use guard::{Judgement, Withheld};
 pub use io::{Hint, Input, Output, Wanted};
+pub use open::{Identity, OpenError, Stored};
 pub use peers::Peer;
 pub use settings::{SETTINGS, Setting, SettingError};
 
 use crate::checkout::Plan;
-use crate::replica::{OpenError as ReplicaError, Replica, ResolveError};
+use crate::replica::{Replica, ResolveError};
 use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
 use crate::values::{
-    Base, BaseError, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature,
-    SignedChange, TreeDelta, TreeView,
+    Base, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature, TreeDelta,
 };
 use crate::vocabulary::{
-    ContentHash, Fingerprint, MasterId, Moment, NodeId, Stamp, StoreId, TreePath, VersionVector,
-    WriterId,
+    ContentHash, Fingerprint, MasterId, Moment, NodeId, Stamp, TreePath, VersionVector,
 };
 
 /// Signs this master's changes. A pure function of the key and the bytes.
 pub trait Signer: Send {
     /// The signature over the store's id, the change's own, and its bytes.
     fn sign(&self, id: ChangeId, bytes: &[u8]) -> Signature;
-}
-
-/// Who this engine is.
-#[allow(missing_debug_implementations, reason = "it holds a key")]
-pub struct Identity {
-    /// The store.
-    pub store: StoreId,
-    /// The first master of the store, who is a member without an inviter.
-    pub founder: MasterId,
-    /// This master.
-    pub master: MasterId,
-    /// This start of it: never used before.
-    pub writer: WriterId,
-    /// Its key.
-    pub signer: Box<dyn Signer>,
-}
-
-/// What an earlier run left behind; all empty for a new store.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// The document as [`Replica::save`] gave it.
-    pub snapshot: Option<Vec<u8>>,
-    /// The changes logged after the snapshot, in order.
-    pub log: Vec<SignedChange>,
-    /// The rows of the base.
-    pub base: Vec<(u64, Vec<u8>)>,
-    /// The rows of the effects in flight.
-    pub intents: Vec<(u64, Vec<u8>)>,
-    /// What the parking area holds: the numbers of the effects' [`crate::values::ParkingId`]s.
-    pub parked: BTreeSet<u64>,
-    /// Contents that wait in the staging area.
-    pub staged: BTreeSet<ContentHash>,
-    /// Contents among the retained versions.
-    pub retained: BTreeSet<ContentHash>,
-}
-
-/// Why an engine can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The stored document or log is damaged.
-    #[error("the stored changes can't be read")]
-    Replica(#[from] ReplicaError),
-    /// The stored base is damaged.
-    #[error("the stored base can't be read")]
-    Base(#[from] BaseError),
 }
 
 /// Whose turn the disk has.
@@ -193,65 +148,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens an engine on what is durable.
-    pub fn open(identity: Identity, stored: Stored) -> Result<Self, OpenError> {
-        let replica = Replica::open(identity.writer, stored.snapshot.as_deref(), stored.log)?;
-        let mut base = Base::load(stored.base)?;
-        let parked = stored.parked.into_iter().map(BaseId).filter(|&id| id != BaseId::ROOT);
-        let parked: BTreeSet<BaseId> = parked.collect();
-        for &id in &parked {
-            // A crash came between a swap's two steps: it is not where the base has it, and not gone.
-            if base.entry(id).is_some() {
-                base.park(id);
-            }
-        }
-        let unparked = base.parked().filter(|id| !parked.contains(id)).collect();
-        let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
-        let nodes = replica.tree().nodes();
-        let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
-        Ok(Self {
-            identity,
-            replica,
-            base,
-            agenda: Agenda::default(),
-            transfer: Transfer::new(stored.staged),
-            peers: Peers::default(),
-            problems: Problems::default(),
-            turn: Turn::Idle,
-            touched,
-            ready: BTreeSet::new(),
-            stalled: BTreeSet::new(),
-            doubted: BTreeMap::new(),
-            blocked_with: BTreeMap::new(),
-            postponed: BTreeMap::new(),
-            retained: stored.retained,
-            guard: guard::Guard::default(),
-            late: BTreeMap::new(),
-            disturbed,
-            unparked,
-            announced: VersionVector::new(),
-            announced_problems: 0,
-            projected: VersionVector::new(),
-            conflicts: BTreeMap::new(),
-            frozen: None,
-            started: false,
-            caught_up: false,
-            unclear_until: None,
-            held: gossip::Held::default(),
-            looked_last: false,
-            surveyed: Vec::new(),
-            vanished: BTreeSet::new(),
-            missed: BTreeMap::new(),
-            surveys_started: 0,
-            surveys_finished: 0,
-            differed: BTreeMap::new(),
-            unix_ms: 0,
-            records: Vec::new(),
-            queued: Vec::new(),
-            outputs: VecDeque::new(),
-        })
-    }
-
     /// Takes one input in. What follows from it is in the queue afterwards.
     pub fn handle(&mut self, now: Moment, input: Input) {
         let ms = now.monotonic_ms;
@@ -583,22 +479,4 @@ impl Engine {
         });
         self.touched.extend(self.base.entry(id).and_then(|entry| entry.standing()));
     }
-}
-
-/// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as
-/// it is there, or in neither.
-fn is_at_rest(base: &Base, tree: &impl TreeView, node: NodeId) -> bool {
-    if base.formerly_of(node).next().is_some() {
-        return false;
-    }
-    let known = base.by_node(node).and_then(|id| base.entry(id));
-    let (Some(view), Some(known)) = (tree.entry(node), known) else {
-        return tree.entry(node).is_none() && known.is_none();
-    };
-    base.by_node(view.parent) == Some(known.parent)
-        && view.name == known.name
-        && view.nodes == known.nodes
-        && view.body == known.body
-        && view.attributes == known.attributes
-        && (!known.is_directory() || known.fingerprint.modified == known.body.mtime())
 }

@@ -31,6 +31,9 @@ const INDEX_NAME: &str = "index";
 /// How many versions are looked at to find those that were written to.
 const LATE_MAX: usize = 4_096;
 
+/// How many of the last versions the base is compared with at a start.
+const PUT_ASIDE_MAX: usize = 8_192;
+
 /// The log is written anew when it has this many entries more than there are versions.
 const INDEX_SLACK: usize = 10_000;
 
@@ -225,6 +228,14 @@ impl Versions {
         let mut late: BTreeSet<VersionId> = late.map(|kept| kept.id).collect();
         late.extend(&self.index().late);
         late.into_iter().collect()
+    }
+
+    /// The objects that became versions last: more than one batch of effects can have made.
+    pub(crate) fn put_aside_last(&self) -> Vec<Fingerprint> {
+        let ids: Vec<VersionId> =
+            self.index().kept.keys().rev().take(PUT_ASIDE_MAX).copied().collect();
+        let seen = ids.into_iter().filter_map(|id| stat_at(&self.0.directory, name_of(id)).ok());
+        seen.filter_map(Seen::node).collect()
     }
 
     /// How a version is now, if somebody wrote to it since it was kept or last hashed.

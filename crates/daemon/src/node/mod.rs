@@ -502,6 +502,7 @@ fn open_engine(
         // What was staged is verified again by being asked for.
         staged: BTreeSet::new(),
         retained: disk.versions().hashes(),
+        put_aside: disk.versions().put_aside_last(),
     };
     let mut nonce = [0; 8];
     getrandom::fill(&mut nonce).map_err(|error| StartError::Io {

@@ -309,6 +309,12 @@ impl Disk {
         self.versions.iter().filter_map(|&key| self.version_hash(key)).collect()
     }
 
+    /// The objects among the versions.
+    #[must_use]
+    pub fn put_aside(&self) -> Vec<Fingerprint> {
+        self.versions.iter().map(|&key| self.fingerprint(key)).collect()
+    }
+
     /// Lets go of what is retained with these hashes.
     pub fn forget_versions(&mut self, gone: &BTreeSet<ContentHash>) {
         let mut versions = std::mem::take(&mut self.versions);

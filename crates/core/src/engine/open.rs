@@ -1,0 +1,164 @@
+//! Opening: what a start begins with, and what an earlier run that was cut short left half done.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::agenda::Agenda;
+use super::peers::Peers;
+use super::problems::Problems;
+use super::{Engine, Signer, Turn, gossip, guard};
+use crate::replica::{OpenError as ReplicaError, Replica};
+use crate::transfer::Transfer;
+use crate::values::{Base, BaseError, BaseId, SeenNodes, SignedChange, TreeView};
+use crate::vocabulary::{
+    ContentHash, Fingerprint, MasterId, NodeId, StoreId, VersionVector, WriterId,
+};
+
+/// Who this engine is.
+#[allow(missing_debug_implementations, reason = "it holds a key")]
+pub struct Identity {
+    /// The store.
+    pub store: StoreId,
+    /// The first master of the store, who is a member without an inviter.
+    pub founder: MasterId,
+    /// This master.
+    pub master: MasterId,
+    /// This start of it: never used before.
+    pub writer: WriterId,
+    /// Its key.
+    pub signer: Box<dyn Signer>,
+}
+
+/// What an earlier run left behind; all empty for a new store.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// The document as [`Replica::save`] gave it.
+    pub snapshot: Option<Vec<u8>>,
+    /// The changes logged after the snapshot, in order.
+    pub log: Vec<SignedChange>,
+    /// The rows of the base.
+    pub base: Vec<(u64, Vec<u8>)>,
+    /// The rows of the effects in flight.
+    pub intents: Vec<(u64, Vec<u8>)>,
+    /// What the parking area holds: the numbers of the effects' [`crate::values::ParkingId`]s.
+    pub parked: BTreeSet<u64>,
+    /// Contents that wait in the staging area.
+    pub staged: BTreeSet<ContentHash>,
+    /// Contents among the retained versions.
+    pub retained: BTreeSet<ContentHash>,
+    /// The objects that were put aside last, at least as many as a batch of effects has: the base may not
+    /// know yet that something else has taken their place.
+    pub put_aside: Vec<Fingerprint>,
+}
+
+/// Why an engine can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The stored document or log is damaged.
+    #[error("the stored changes can't be read")]
+    Replica(#[from] ReplicaError),
+    /// The stored base is damaged.
+    #[error("the stored base can't be read")]
+    Base(#[from] BaseError),
+}
+
+impl Engine {
+    /// Opens an engine on what is durable.
+    pub fn open(identity: Identity, stored: Stored) -> Result<Self, OpenError> {
+        let replica = Replica::open(identity.writer, stored.snapshot.as_deref(), stored.log)?;
+        let mut base = Base::load(stored.base)?;
+        let parked = stored.parked.into_iter().map(BaseId).filter(|&id| id != BaseId::ROOT);
+        let parked: BTreeSet<BaseId> = parked.collect();
+        for &id in &parked {
+            // A crash came between a swap's two steps: it is not where the base has it, and not gone.
+            if base.entry(id).is_some() {
+                base.park(id);
+            }
+        }
+        forget_put_aside(&mut base, replica.tree(), &stored.put_aside);
+        let unparked = base.parked().filter(|id| !parked.contains(id)).collect();
+        let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
+        let nodes = replica.tree().nodes();
+        let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
+        Ok(Self {
+            identity,
+            replica,
+            base,
+            agenda: Agenda::default(),
+            transfer: Transfer::new(stored.staged),
+            peers: Peers::default(),
+            problems: Problems::default(),
+            turn: Turn::Idle,
+            touched,
+            ready: BTreeSet::new(),
+            stalled: BTreeSet::new(),
+            doubted: BTreeMap::new(),
+            blocked_with: BTreeMap::new(),
+            postponed: BTreeMap::new(),
+            retained: stored.retained,
+            guard: guard::Guard::default(),
+            late: BTreeMap::new(),
+            disturbed,
+            unparked,
+            announced: VersionVector::new(),
+            announced_problems: 0,
+            projected: VersionVector::new(),
+            conflicts: BTreeMap::new(),
+            frozen: None,
+            started: false,
+            caught_up: false,
+            unclear_until: None,
+            held: gossip::Held::default(),
+            looked_last: false,
+            surveyed: Vec::new(),
+            vanished: BTreeSet::new(),
+            missed: BTreeMap::new(),
+            surveys_started: 0,
+            surveys_finished: 0,
+            differed: BTreeMap::new(),
+            unix_ms: 0,
+            records: Vec::new(),
+            queued: Vec::new(),
+            outputs: VecDeque::new(),
+        })
+    }
+}
+
+/// Forgets what our own effects put aside before a crash, where something else stands by now, or nothing:
+/// what a user has made of that since is no edit of what was put aside.
+fn forget_put_aside(base: &mut Base, tree: &impl TreeView, put_aside: &[Fingerprint]) {
+    for object in put_aside {
+        let known: Vec<BaseId> = base.by_object(object.device, object.inode).collect();
+        for id in known {
+            let Some(entry) = base.entry(id).filter(|e| e.fingerprint.same_object(object)) else {
+                continue;
+            };
+            // Another content of the same file took its place: an edit of that is an edit of the file.
+            let view = entry.standing().and_then(|node| tree.entry(node));
+            if view.is_none_or(|view| ids(&view.nodes) != ids(&entry.nodes)) {
+                base.remove(id);
+            }
+        }
+    }
+}
+
+fn ids(nodes: &SeenNodes) -> BTreeSet<NodeId> {
+    nodes.iter().map(|seen| seen.node).collect()
+}
+
+/// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as
+/// it is there, or in neither.
+fn is_at_rest(base: &Base, tree: &impl TreeView, node: NodeId) -> bool {
+    if base.formerly_of(node).next().is_some() {
+        return false;
+    }
+    let known = base.by_node(node).and_then(|id| base.entry(id));
+    let (Some(view), Some(known)) = (tree.entry(node), known) else {
+        return tree.entry(node).is_none() && known.is_none();
+    };
+    base.by_node(view.parent) == Some(known.parent)
+        && view.name == known.name
+        && view.nodes == known.nodes
+        && view.body == known.body
+        && view.attributes == known.attributes
+        && (!known.is_directory() || known.fingerprint.modified == known.body.mtime())
+}
