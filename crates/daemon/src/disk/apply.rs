@@ -67,6 +67,7 @@ impl Disk {
             };
             return batch.iter().map(outcome).collect();
         }
+        self.echoes.begin();
         let mut staged = self.stage_all(batch);
         let hints = self.hints.clone().filter(|_| batch.len() >= HELD_EFFECTS_MIN);
         hints.iter().for_each(Hints::hold);
@@ -240,11 +241,24 @@ impl<'a> Run<'a> {
         match step {
             Ok(fingerprint) => {
                 self.touched.insert((fingerprint.device, fingerprint.inode), fingerprint);
+                self.note_echo(effect, fingerprint);
                 Outcome::Done { fingerprint }
             }
             Err(Stop::Differs) => Outcome::Differs,
             Err(Stop::Problem(problem)) => Outcome::Failed(problem),
             Err(Stop::Errno(errno)) => Outcome::Failed(problem(errno, &told_path(effect))),
+        }
+    }
+
+    /// What was put or set right is heard of by the watcher, and known.
+    fn note_echo(&self, effect: &Effect, fingerprint: Fingerprint) {
+        match effect {
+            Effect::PutFile { at: Location::Tree(path), .. }
+            | Effect::PutSymlink { at: Location::Tree(path), .. }
+            | Effect::SetAttributes { at: Location::Tree(path), .. } => {
+                self.disk.echoes.note(path, fingerprint);
+            }
+            _ => {}
         }
     }
 
@@ -260,6 +274,7 @@ impl<'a> Run<'a> {
             return outcomes;
         }
         let Err(errno) = self.disk.durable.sync_renames() else { return outcomes };
+        self.disk.echoes.forget();
         let failed = |(outcome, effect): (Outcome, &Effect)| match outcome {
             Outcome::Done { .. } => Outcome::Failed(problem(errno, &told_path(effect))),
             other => other,

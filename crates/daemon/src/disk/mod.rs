@@ -14,6 +14,7 @@ mod ahead;
 mod apply;
 mod attributes;
 mod durable;
+mod echoes;
 mod hints;
 mod ignore_rules;
 mod late;
@@ -44,6 +45,7 @@ use pleach_core::values::Problem;
 
 pub use attributes::{Owners, SpecialBits};
 pub use durable::Durable;
+pub use echoes::Echoes;
 pub use hints::{Dirty, Hints};
 pub use ignore_rules::IGNORE_NAME;
 pub use late::LateWriters;
@@ -76,6 +78,7 @@ pub struct Disk {
     ignore: IgnoreRules,
     attributes: Arc<AttributeRules>,
     durable: Durable,
+    echoes: Echoes,
     /// Hints that are held while a batch is put in place.
     hints: Option<Hints>,
     /// Set when nobody waits for what is read any more.
@@ -107,6 +110,7 @@ impl Disk {
         })?;
         let attributes = Arc::new(AttributeRules::new(options.owners, options.special_bits));
         let durable = Durable::new(&root)?;
+        let echoes = Echoes::new(&root);
         let disk = Self {
             root,
             staging,
@@ -114,6 +118,7 @@ impl Disk {
             ignore,
             attributes,
             durable,
+            echoes,
             hints: None,
             stopping: Arc::default(),
             progress: Arc::default(),
@@ -171,6 +176,12 @@ impl Disk {
     #[must_use]
     pub fn durable(&self) -> &Durable {
         &self.durable
+    }
+
+    /// What the watcher hears of our own effects, for those who take its hints.
+    #[must_use]
+    pub fn echoes(&self) -> &Echoes {
+        &self.echoes
     }
 
     /// Counts how often the ignore rules have changed: after a change everything is to be scanned.

@@ -41,7 +41,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use crate::config::ReplicateOwner;
 use crate::control::{self, Call, EventReport, Refusal, RefusalKind, Reply, Request};
 use crate::disk::{
-    Cleaner, Dirty, Disk, DiskOptions, Hints, LateWriters, Owners, Retention, SpecialBits,
+    Cleaner, Dirty, Disk, DiskOptions, Echoes, Hints, LateWriters, Owners, Retention, SpecialBits,
     VersionId, Watcher,
 };
 use crate::identity::{MasterKey, StoreSeed};
@@ -310,6 +310,7 @@ impl NodeBuilder {
         let (watcher, hints) = Watcher::start(&root)
             .map_err(|problem| io("can't watch", std::io::Error::other(problem.reason)))?;
         disk.hold_while_placing(hints.clone());
+        let echoes = disk.echoes().clone();
         let listener = control::bind(root.path())
             .map_err(|source| io("can't make the control socket of", source))?;
         let (calls, calls_out) = mpsc::channel(CALLS_MAX);
@@ -388,7 +389,7 @@ impl NodeBuilder {
             spawn("driver", move || driver.run()).map_err(|source| io("can't start on", source))?,
             spawn("hand", move || hand.run()).map_err(|source| io("can't start on", source))?,
         ];
-        forward(net_events, calls_out, hints, &jobs);
+        forward(net_events, calls_out, hints, echoes, &jobs);
         let handle = NodeHandle { jobs, calls, events, stop_requested };
         Ok(Node { handle, threads, network, stopping, writing, fault })
     }
@@ -404,6 +405,7 @@ fn forward(
     mut events: crate::net::NetEvents,
     mut calls: mpsc::Receiver<Call>,
     hints: Hints,
+    echoes: Echoes,
     jobs: &SyncSender<Job>,
 ) {
     let hint_jobs = jobs.clone();
@@ -411,9 +413,10 @@ fn forward(
         let runtime = tokio::runtime::Handle::current();
         loop {
             let dirty = runtime.block_on(hints.next());
-            let (hints, late) = sorted(dirty);
-            let jobs = [Job::Input(Input::Hints(hints)), Job::LateWriters(late)];
-            if jobs.into_iter().any(|job| hint_jobs.send(job).is_err()) {
+            let (hints, late) = sorted(echoes.leave_out(dirty));
+            let hints = (!hints.is_empty()).then(|| Job::Input(Input::Hints(hints)));
+            let late = (!late.is_empty()).then(|| Job::LateWriters(late));
+            if hints.into_iter().chain(late).any(|job| hint_jobs.send(job).is_err()) {
                 return;
             }
         }
