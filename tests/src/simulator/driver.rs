@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use pleach_core::engine::{Engine, Identity, Input, Output, Signer, Stored};
+use pleach_core::engine::{Engine, Hint, Identity, Input, Output, Signer, Stored};
 use pleach_core::values::{
-    ChangeId, Effect, Look, Looked, Member, Message, Outcome, Problem, ProblemKind, Record,
-    Signature, SignedChange,
+    ChangeId, Effect, Location, Look, Looked, Member, Message, Outcome, Problem, ProblemKind,
+    Record, Signature, SignedChange,
 };
 use pleach_core::vocabulary::{
-    ContentHash, MasterId, Moment, StoreId, TreePath, VersionVector, WriterId,
+    ContentHash, Fingerprint, MasterId, Moment, StoreId, TreePath, VersionVector, WriterId,
 };
 
 use super::disk::{Batch, Disk};
@@ -143,6 +143,32 @@ pub struct Running {
     pub step_is_due: bool,
     /// Whether somebody has been asked to judge what is withheld.
     pub judge_is_called: bool,
+    /// What its effects left, by path.
+    left: BTreeMap<TreePath, Fingerprint>,
+}
+
+impl Running {
+    /// An effect left this.
+    pub fn note_left(&mut self, effect: &Effect, outcome: &Outcome) {
+        let Outcome::Done { fingerprint } = outcome else { return };
+        if let Effect::PutFile { at: Location::Tree(path), .. }
+        | Effect::PutSymlink { at: Location::Tree(path), .. }
+        | Effect::SetAttributes { at: Location::Tree(path), .. } = effect
+        {
+            self.left.insert(path.clone(), *fingerprint);
+        }
+    }
+
+    /// Whether a hint tells of nothing but an own effect.
+    #[must_use]
+    pub fn is_echo(&self, disk: &Disk, hint: &Hint) -> bool {
+        match hint {
+            Hint::Written(path) | Hint::Changed(path) | Hint::Removed(path) => {
+                self.left.get(path).is_some_and(|&left| disk.stat(path) == Some(left))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// One master.
@@ -236,6 +262,7 @@ impl Master {
             wake_ms: None,
             step_is_due: false,
             judge_is_called: false,
+            left: BTreeMap::new(),
         });
         Ok(())
     }
@@ -439,8 +466,8 @@ pub enum Space {
 
 fn no_space(effect: &Effect) -> Outcome {
     let path = match effect.target() {
-        pleach_core::values::Location::Tree(path) => path.clone(),
-        pleach_core::values::Location::Parked(..) => TreePath::root(),
+        Location::Tree(path) => path.clone(),
+        Location::Parked(..) => TreePath::root(),
     };
     let reason = "no space left".to_owned();
     Outcome::Failed(Problem { kind: ProblemKind::NoSpace, path, reason })

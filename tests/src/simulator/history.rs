@@ -36,6 +36,8 @@ pub struct Profile {
     pub span_us: u64,
     /// How many entries may be removed in one go before a person is asked; none if always.
     pub removals_max: Option<usize>,
+    /// Whether what the watcher hears of own effects is left out, where all is as they left it.
+    pub leaves_echoes_out: bool,
 }
 
 /// One thing that happens.
@@ -108,7 +110,8 @@ pub struct Wishes {
     pub masters: Option<usize>,
     /// The number of items.
     pub items: Option<usize>,
-    /// Whether some histories have a guard against mass deletion that is worth the name: the seeds kept from
+    /// Whether some histories have a guard against mass deletion that is worth the name, and others leave
+    /// echoes out: the seeds kept from
     /// before there was one have not.
     pub guard: bool,
 }
@@ -141,6 +144,7 @@ impl History {
         if wishes.guard && random.random_range(0..3) == 0 {
             profile.removals_max = Some(random.random_range(1..8));
         }
+        profile.leaves_echoes_out = wishes.guard && seed.is_multiple_of(2);
         Self { seed, profile, items, rounds }
     }
 
@@ -218,6 +222,7 @@ impl Profile {
             joins_us,
             span_us: last_us,
             removals_max: None,
+            leaves_echoes_out: false,
         }
     }
 }

@@ -147,6 +147,9 @@ impl World {
                 });
                 if done {
                     self.moved_us = self.now_us;
+                    if let Some(running) = &mut self.masters[master].running {
+                        running.note_left(&effect, &outcome);
+                    }
                     self.watch_own(master, &effect);
                 }
                 self.disk_step_soon(master);

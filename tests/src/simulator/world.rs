@@ -350,9 +350,17 @@ impl World {
             Happening::Item(item) => self.item(&item),
             Happening::Join(master) => self.join(master),
             Happening::Call(program) => self.call(program),
-            Happening::Hints { master, generation, hints } => {
+            Happening::Hints { master, generation, mut hints } => {
                 if self.is_current(master, generation) && !self.is_deaf(master) {
-                    self.give(master, Input::Hints(hints));
+                    let Master { running, disk, .. } = &self.masters[master];
+                    if let Some(running) =
+                        running.as_ref().filter(|_| self.history.profile.leaves_echoes_out)
+                    {
+                        hints.retain(|hint| !running.is_echo(disk, hint));
+                    }
+                    if !hints.is_empty() {
+                        self.give(master, Input::Hints(hints));
+                    }
                 }
             }
             Happening::Step { master, generation } if self.is_current(master, generation) => {

@@ -246,6 +246,12 @@ impl Disk {
         Ok((parent, name.clone()))
     }
 
+    /// What stands at a path; none if nothing does, or nobody can tell.
+    #[must_use]
+    pub fn stat(&self, path: &TreePath) -> Option<Fingerprint> {
+        self.lookup(path).ok().map(|key| self.fingerprint(key))
+    }
+
     fn fingerprint(&self, key: InodeKey) -> Fingerprint {
         let inode = self.inode(key);
         let (kind, size) = match &inode.node {
