@@ -188,3 +188,31 @@ fn state_that_is_removed_is_heard_of() {
     std::fs::rename(watched.bench.at(".pleach"), watched.bench.scratch.path().join("s")).unwrap();
     watched.wait_for(&[Dirty::RootGone]);
 }
+
+#[test]
+fn what_an_effect_left_is_an_echo_until_somebody_changes_it() {
+    let mut watched = Watched::new(&["", "d"]);
+    let echoes = watched.bench.disk.echoes().clone();
+    let ours = |name, bytes: &[u8]| put(name, Expected::Absent, bytes);
+    let batch =
+        [ours("d/f", b"ours"), ours("d/g", b"ours too"), ours("d/.pleachignore", b"*.tmp\n")];
+    for outcome in watched.bench.disk.apply(&batch) {
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+    }
+    let rules = written("d/.pleachignore");
+    let heard = [written("d/f"), written("d/g"), rules.clone()];
+    watched.wait_for(&heard);
+    // The rules are read anew when they are looked at.
+    assert_eq!(echoes.leave_out(heard.to_vec()), [rules]);
+    // A mode alone is a change, and so is a file of the same bytes in the place of ours.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+    std::fs::set_permissions(watched.bench.at("d/f"), mode).unwrap();
+    watched.bench.write("other", b"ours too");
+    std::fs::rename(watched.bench.at("other"), watched.bench.at("d/g")).unwrap();
+    let heard = vec![written("d/f"), written("d/g")];
+    watched.wait_for(&heard);
+    assert_eq!(echoes.leave_out(heard.clone()), heard);
+    // What is not there any more is none.
+    std::fs::remove_file(watched.bench.at("d/f")).unwrap();
+    assert_eq!(echoes.leave_out(vec![removed("d/f")]), [removed("d/f")]);
+}
