@@ -4,12 +4,13 @@
 //! round; directories only with directories. An entry of the disk that was considered and is not
 //! paired is doomed.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use smallvec::SmallVec;
 
 use crate::values::{Base, BaseEntry, BaseId, EntryView, TreeView};
-use crate::vocabulary::{Kind, NodeId};
+use crate::vocabulary::{Kind, Name, NodeId};
 
 /// An entry of the tree that a plan considers.
 #[derive(Clone, Debug)]
@@ -43,15 +44,72 @@ struct Agenda {
 pub(super) struct Pairing<'a, T> {
     pub(super) base: &'a Base,
     pub(super) tree: &'a T,
+    /// Of directories of the tree: what they are on the disk. Asked for once for each of their entries.
+    directories: RefCell<BTreeMap<NodeId, Option<Known>>>,
+    above: RefCell<BTreeMap<NodeId, Above>>,
 }
 
-impl<T: TreeView> Pairing<'_, T> {
+/// A directory of the disk, and whether it has all nodes of the tree's.
+#[derive(Clone, Copy)]
+struct Known {
+    id: BaseId,
+    is_whole: bool,
+}
+
+/// What a directory of the tree is on the disk by its own nodes alone.
+#[derive(Clone)]
+enum Above {
+    Known(BaseId),
+    /// The disk has it as part of another one.
+    Elsewhere,
+    New {
+        name: Name,
+        parent: NodeId,
+    },
+    Gone,
+}
+
+impl<'a, T: TreeView> Pairing<'a, T> {
+    pub(super) fn new(base: &'a Base, tree: &'a T) -> Self {
+        Self { base, tree, directories: RefCell::default(), above: RefCell::default() }
+    }
+
     /// The disk's directory that is the tree's directory `node`; none if it is still to be made.
     pub(super) fn directory(&self, node: NodeId) -> Option<BaseId> {
+        self.known_directory(node).map(|known| known.id)
+    }
+
+    fn known_directory(&self, node: NodeId) -> Option<Known> {
         if node == NodeId::ROOT {
-            return Some(BaseId::ROOT);
+            return Some(Known { id: BaseId::ROOT, is_whole: true });
         }
-        self.disk_of(&self.tree.entry(node)?)
+        if let Some(&known) = self.directories.borrow().get(&node) {
+            return known;
+        }
+        let known = self.tree.entry(node).and_then(|view| {
+            let id = self.disk_of(&view)?;
+            Some(Known { id, is_whole: self.has_nodes_of(id, &view) })
+        });
+        self.directories.borrow_mut().insert(node, known);
+        known
+    }
+
+    fn above_of(&self, node: NodeId) -> Above {
+        if let Some(known) = self.above.borrow().get(&node) {
+            return known.clone();
+        }
+        let above = match self.tree.entry(node) {
+            None => Above::Gone,
+            Some(view) => match view.nodes.iter().find_map(|seen| self.base.by_node(seen.node)) {
+                None => Above::New { name: view.name, parent: view.parent },
+                Some(id) => match self.tree_of(id) {
+                    Some(other) if other.standing() == view.standing() => Above::Known(id),
+                    Some(_) | None => Above::Elsewhere,
+                },
+            },
+        };
+        self.above.borrow_mut().insert(node, above.clone());
+        above
     }
 
     /// The entry of the disk that is `view`, if there is one.
@@ -81,13 +139,12 @@ impl<T: TreeView> Pairing<'_, T> {
             if parent == NodeId::ROOT {
                 break BaseId::ROOT;
             }
-            let above = self.tree.entry(parent)?;
-            match above.nodes.iter().find_map(|seen| self.base.by_node(seen.node)) {
-                Some(id) if self.tree_of(id)?.standing() == above.standing() => break id,
-                Some(_) => return None,
-                None => {
-                    path.push(above.name);
-                    parent = above.parent;
+            match self.above_of(parent) {
+                Above::Known(id) => break id,
+                Above::Elsewhere | Above::Gone => return None,
+                Above::New { name, parent: next } => {
+                    path.push(name);
+                    parent = next;
                 }
             }
         };
@@ -218,16 +275,15 @@ impl<T: TreeView> Pairing<'_, T> {
         }
         let disk = self.disk_of(&view);
         agenda.entries.extend(view.nodes.iter().filter_map(|seen| self.base.by_node(seen.node)));
-        match self.directory(view.parent) {
-            Some(parent) => {
+        match self.known_directory(view.parent) {
+            Some(Known { id: parent, is_whole }) => {
                 let there = self.base.child(parent, &view.name);
                 agenda.entries.extend(there.filter(|&id| disk != Some(id)));
                 if disk.is_some_and(|id| self.base.is_within(parent, id)) {
                     agenda.needed.extend(self.above(&view));
                 }
                 // Whoever renames the directory with this in it is to be known to mean all its nodes.
-                let above = self.tree.entry(view.parent);
-                if above.is_some_and(|above| !self.has_nodes_of(parent, &above)) {
+                if !is_whole {
                     agenda.needed.push(view.parent);
                 }
             }

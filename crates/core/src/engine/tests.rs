@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::testing::VirtualDisk;
-use crate::values::Signature;
+use crate::values::{Signature, TreeView as _};
+use crate::vocabulary::{StoreId, WriterId};
 
 struct NoKey;
 

@@ -46,7 +46,7 @@ pub fn plan<T: TreeView>(
     have: &dyn Fn(&ContentHash) -> Availability,
     limits: Limits,
 ) -> Plan {
-    let pairing = Pairing { base, tree };
+    let pairing = Pairing::new(base, tree);
     let parked = base.parked().filter_map(|id| base.entry(id)?.standing());
     let nodes: Vec<_> = parked.chain(touched.iter().copied()).collect();
     let Considered { wants, doomed, deferred } = pairing.consider(nodes, limits.entries_max);
