@@ -7,8 +7,9 @@ use super::peers::Peers;
 use super::problems::Problems;
 use super::{Engine, Signer, Turn, gossip, guard};
 use crate::replica::{OpenError as ReplicaError, Replica};
+use crate::snapshot::forget_put_aside;
 use crate::transfer::Transfer;
-use crate::values::{Base, BaseError, BaseId, SeenNodes, SignedChange, TreeView};
+use crate::values::{Base, BaseError, BaseId, SignedChange, TreeView};
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, NodeId, StoreId, VersionVector, WriterId,
 };
@@ -121,28 +122,6 @@ impl Engine {
             outputs: VecDeque::new(),
         })
     }
-}
-
-/// Forgets what our own effects put aside before a crash, where something else stands by now, or nothing:
-/// what a user has made of that since is no edit of what was put aside.
-fn forget_put_aside(base: &mut Base, tree: &impl TreeView, put_aside: &[Fingerprint]) {
-    for object in put_aside {
-        let known: Vec<BaseId> = base.by_object(object.device, object.inode).collect();
-        for id in known {
-            let Some(entry) = base.entry(id).filter(|e| e.fingerprint.same_object(object)) else {
-                continue;
-            };
-            // Another content of the same file took its place: an edit of that is an edit of the file.
-            let view = entry.standing().and_then(|node| tree.entry(node));
-            if view.is_none_or(|view| ids(&view.nodes) != ids(&entry.nodes)) {
-                base.remove(id);
-            }
-        }
-    }
-}
-
-fn ids(nodes: &SeenNodes) -> BTreeSet<NodeId> {
-    nodes.iter().map(|seen| seen.node).collect()
 }
 
 /// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as

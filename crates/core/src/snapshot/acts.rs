@@ -432,11 +432,30 @@ impl<T: TreeView> Writer<'_, T> {
 
     fn remove(&mut self, id: BaseId) {
         let entry = self.base.entry(id).expect("what is removed was in the base");
-        if entry.nodes.iter().any(|seen| self.tree.entry(seen.node).is_some()) {
+        let nodes = || entry.nodes.iter().map(|seen| seen.node);
+        if nodes().any(|node| self.belongs_into_what_is_parked(node)) {
+            // Before a crash we may have put it there, where nobody looks: once that is back, it is found.
+            self.adopted.extend(nodes());
+        } else if nodes().any(|node| self.tree.entry(node).is_some()) {
             let directory = self.directory_of(id);
             self.acts.acts.push(Act::Remove { directory, entry: entry.nodes.clone() });
         }
         self.steps.push(Step::Remove(id));
+    }
+
+    /// Whether the tree has the node in a directory that waits in the parking area, however far below.
+    fn belongs_into_what_is_parked(&self, mut node: NodeId) -> bool {
+        if self.base.parked().next().is_none() {
+            return false;
+        }
+        while let Some(view) = self.tree.entry(node) {
+            node = view.parent;
+            let known = self.base.by_node(node);
+            if known.is_some_and(|id| self.base.is_within(id, BaseId::PARKING)) {
+                return true;
+            }
+        }
+        false
     }
 
     fn mode(&self, sighting: &Sighting) -> Mode {

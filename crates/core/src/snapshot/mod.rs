@@ -11,11 +11,13 @@
 
 mod acts;
 mod adoption;
+mod aftermath;
 mod matching;
 mod settle;
 mod survey;
 mod withholding;
 
 pub use acts::{SnapshotRules, SpecialBits};
+pub use aftermath::forget_put_aside;
 pub use settle::Snapshot;
 pub use survey::{Scope, Survey};

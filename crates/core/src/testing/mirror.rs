@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlainTree, VirtualDisk};
 use crate::checkout::{self, Availability, Limits};
-use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
+use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey, forget_put_aside};
 use crate::values::{Acts, Base, BaseId, Effect};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
@@ -141,6 +141,7 @@ impl Mirror {
         for id in self.disk.parked() {
             self.base.park(BaseId(id.0));
         }
+        forget_put_aside(&mut self.base, tree, &self.disk.put_aside);
         let scopes = vec![Scope::Subtree(TreePath::root())];
         let snapshot = self.look(tree, scopes, &disturbed, |_| {});
         let performed = tree.perform(&snapshot.acts);

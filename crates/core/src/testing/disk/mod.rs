@@ -56,6 +56,8 @@ pub struct VirtualDisk {
     closed: BTreeSet<TreePath>,
     /// What effects have replaced or removed: kept, as a real disk keeps versions.
     pub versions: BTreeSet<ContentHash>,
+    /// The objects of these.
+    pub put_aside: Vec<Fingerprint>,
     /// How many names were statted and files read, for tests of cost.
     pub looked: u64,
     /// How many files were read.
@@ -74,6 +76,7 @@ impl Default for VirtualDisk {
             ignored: BTreeSet::new(),
             closed: BTreeSet::new(),
             versions: BTreeSet::new(),
+            put_aside: Vec::new(),
             looked: 0,
             read: 0,
         };

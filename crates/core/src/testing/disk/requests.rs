@@ -236,5 +236,6 @@ impl VirtualDisk {
         if let Inside::File(bytes) = &self.inodes[&id].inside {
             self.versions.insert(ContentHash::of(bytes));
         }
+        self.put_aside.push(self.fingerprint(id));
     }
 }
