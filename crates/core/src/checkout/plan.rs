@@ -189,7 +189,11 @@ impl Plan {
                 let Some(parent) = self.place(base, None, parent, &name, effect.target()) else {
                     return false;
                 };
-                let Put { nodes: seen, body, attributes } = *entry;
+                let Put { nodes: seen, body, mut attributes } = *entry;
+                if let Effect::MakeDirectory { attributes: made, .. } = effect {
+                    // Its own come at the end, once everything is in it.
+                    attributes = made;
+                }
                 let directory = matches!(body, Body::Directory { .. });
                 let entry = BaseEntry { parent, name, nodes: seen, body, attributes, fingerprint };
                 let id = base.insert(entry);
