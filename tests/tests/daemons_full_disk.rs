@@ -36,7 +36,8 @@ fn fill(file: &Path, left: u64) {
     let block = bytes("ballast", 64 << 10);
     loop {
         let disk = rustix::fs::statvfs(file.parent().unwrap()).unwrap();
-        let free = disk.f_bavail * disk.f_frsize;
+        // What ext4 reserves for root is the daemon's too, here.
+        let free = if left == 0 { disk.f_bfree } else { disk.f_bavail } * disk.f_frsize;
         let length = free.saturating_sub(left).min(block.len() as u64);
         if length == 0 || ballast.write_all(&block[..usize::try_from(length).unwrap()]).is_err() {
             break;
@@ -88,6 +89,10 @@ fn bytes_received(b: &Master) -> u64 {
 
 /// Two masters, the second on a small disk of its own with something to take its room away.
 fn on_a_small_disk() -> Option<(Cluster, LoopDisk)> {
+    on_a_disk_of("ext4", DISK_BYTES)
+}
+
+fn on_a_disk_of(kind: &str, size: u64) -> Option<(Cluster, LoopDisk)> {
     let disk = RefCell::new(Err(String::new()));
     let cluster = Cluster::holding(2, |number, master| match number {
         0 => {
@@ -96,7 +101,7 @@ fn on_a_small_disk() -> Option<(Cluster, LoopDisk)> {
                 write(&master.path(name), bytes(name, 50_000));
             }
         }
-        _ => *disk.borrow_mut() = LoopDisk::of_size("ext4", DISK_BYTES, master.directory()),
+        _ => *disk.borrow_mut() = LoopDisk::of_size(kind, size, master.directory()),
     });
     match disk.into_inner() {
         Ok(disk) => {
@@ -149,26 +154,102 @@ fn disk_that_runs_full_keeps_what_it_has_and_heals_when_there_is_room() {
     // Removing takes no room, recording it may.
     fs::remove_file(b.path("as this")).unwrap();
     wait_until("it is said that there is no room", TOLD_MAX, || {
-        let problems = problems(b);
-        let of_small = |problem: &Value| {
-            let path = problem["path"].as_str().unwrap_or_default();
-            problem["kind"] == "no_space"
-                && (path.starts_with("small") || path.contains("state.db"))
-        };
-        if problems.iter().any(of_small) { Ok(()) } else { Err(format!("{problems:#?}")) }
+        lacks_room(b, |path| path.starts_with("small") || path.contains("state.db"))
     });
-    let full = b.tree();
-    for (path, entry) in full.entries.iter().filter(|(_, entry)| entry.kind == 'f') {
-        let old = before.entries.get(path).and_then(|old| old.content);
-        let new = fs::read(a.path(path.to_str().unwrap())).ok().map(|new| blake3::hash(&new));
-        let is_whole = [old, new].contains(&entry.content) || path == Path::new("ballast");
-        assert!(is_whole, "{path:?}: {entry:?}");
-    }
+    assert_old_or_new(a, b, &before);
 
     fs::remove_file(&ballast).unwrap();
     let healed = await_healed(&cluster, "there is room: all heals");
     assert_eq!(healed.file_count(), 1 + 2 + 1 + 40 + 400, "{healed:#?}");
     let mut cluster = cluster;
+    cluster.masters[1].stop();
+    drop(disk);
+}
+
+/// Whether any problem is of no room, with a path that fits.
+fn lacks_room(master: &Master, fits: impl Fn(&str) -> bool) -> Result<(), String> {
+    let problems = problems(master);
+    let path = |problem: &Value| problem["path"].as_str().unwrap_or_default().to_owned();
+    let is_it = |problem: &Value| problem["kind"] == "no_space" && fits(&path(problem));
+    if problems.iter().any(is_it) { Ok(()) } else { Err(format!("{problems:#?}")) }
+}
+
+/// Every file that was on `b` before holds its old bytes or those of `a`; none is torn.
+fn assert_old_or_new(a: &Master, b: &Master, before: &Tree) {
+    let now = b.tree();
+    for (path, entry) in now.entries.iter().filter(|(_, entry)| entry.kind == 'f') {
+        let old = before.entries.get(path).and_then(|old| old.content);
+        let new = fs::read(a.path(path.to_str().unwrap())).ok().map(|new| blake3::hash(&new));
+        let is_whole = [old, new].contains(&entry.content) || path == Path::new("ballast");
+        assert!(is_whole, "{path:?}: {entry:?}");
+    }
+}
+
+#[test]
+fn quota_that_is_used_up_keeps_what_there_is_and_heals_when_it_is_raised() {
+    let Some((cluster, disk)) = on_a_disk_of("btrfs", 2 * DISK_BYTES) else { return };
+    write(&cluster.masters[1].path("ballast"), b"");
+    if let Err(reason) = disk.set_quota(Some(30 << 20)) {
+        return println!("skipped: no quota: {reason}");
+    }
+    let [a, b] = &cluster.masters[..] else { unreachable!("two were started") };
+    let before = b.tree();
+    // The disk itself has room for all of it.
+    write(&a.path("large"), bytes("large", 60 << 20));
+    write(&a.path("edited"), bytes("new", 60_000));
+    fs::rename(a.path("renamed"), a.path("as this")).unwrap();
+    wait_until("the large one is said not to fit", TOLD_MAX, || lacks_room(b, |p| p == "large"));
+    let reason = problems(b)[0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("quota"), "{reason}");
+
+    // Now so little is left that nothing can be recorded either.
+    let mut ballast = fs::File::options().append(true).open(b.path("ballast")).unwrap();
+    for size in [1 << 20, 64 << 10, 4 << 10] {
+        while ballast.write_all(&bytes("ballast", size)).and_then(|()| ballast.sync_data()).is_ok()
+        {
+        }
+    }
+    (0..400).for_each(|n| write(&a.path(&format!("small/{n}")), bytes(&format!("s{n}"), 9_000)));
+    write(&a.path("replaced"), bytes("anew", 90_000));
+    fs::remove_file(a.path("removed")).unwrap();
+    wait_until("it is said that there is no room", TOLD_MAX, || {
+        lacks_room(b, |path| path.starts_with("small") || path.contains("state.db"))
+    });
+    assert_old_or_new(a, b, &before);
+
+    disk.set_quota(None).unwrap();
+    fs::remove_file(b.path("ballast")).unwrap();
+    let healed = await_healed(&cluster, "the quota is raised: all heals");
+    assert_eq!(healed.file_count(), 1 + 1 + 3 + 400, "{healed:#?}");
+    let mut cluster = cluster;
+    cluster.masters[1].stop();
+    drop(disk);
+}
+
+#[test]
+fn daemon_starts_on_a_full_disk_and_says_so_and_goes_on_when_there_is_room() {
+    let Some((mut cluster, disk)) = on_a_small_disk() else { return };
+    for how in ["stopped", "killed"] {
+        match how {
+            "stopped" => cluster.masters[1].stop(),
+            _ => cluster.masters[1].kill(),
+        }
+        let ballast = cluster.masters[1].path("ballast");
+        fill(&ballast, 0);
+        let before = cluster.masters[1].tree();
+        write(&cluster.masters[0].path(&format!("while {how}")), bytes(how, 200_000));
+        write(&cluster.masters[0].path("edited"), bytes(how, 60_000));
+        if let Err(ran) = cluster.masters[1].try_start() {
+            panic!("{how}: it does not start on a full disk: {ran}");
+        }
+        let [a, b] = &cluster.masters[..] else { unreachable!("two were started") };
+        wait_until("it is said that there is no room", TOLD_MAX, || {
+            lacks_room(b, |path| path.contains("state.db") || path.contains("while"))
+        });
+        assert_old_or_new(a, b, &before);
+        fs::remove_file(&ballast).unwrap();
+        let _ = await_healed(&cluster, "there is room: all heals");
+    }
     cluster.masters[1].stop();
     drop(disk);
 }

@@ -85,8 +85,13 @@ fn await_text(master: &Master, path: &str, text: &str) -> Duration {
 }
 
 fn resident_bytes(master: &Master) -> u64 {
+    bytes_of_memory(master, "VmRSS:")
+}
+
+/// A line of proc_pid_status(5).
+fn bytes_of_memory(master: &Master, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", master.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
@@ -172,6 +177,59 @@ fn master_that_stops_reading_neither_holds_up_the_others_nor_fills_their_memory(
     assert!(grown < 150 << 20, "c grew by {grown} bytes");
     b.signal(Signal::CONT);
     star.cluster.settle("b is back");
+}
+
+/// A file per change, and a change per file: edits, removals and renames of what is there, and new files.
+fn work_on(master: &Master, directory: &str, changes: usize) {
+    small_files(&master.path(directory), changes / 2, 300);
+    let tree = master.tree_below(directory);
+    let files = tree.entries.iter().filter(|(_, entry)| entry.kind == 'f');
+    for (number, (path, _)) in files.enumerate() {
+        let path = master.path(directory).join(path);
+        match number % 4 {
+            0 => fs::remove_file(path).unwrap(),
+            1 => fs::rename(&path, path.with_extension("renamed")).unwrap(),
+            _ => fs::write(path, format!("edited {number}")).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn master_that_was_away_for_a_hundred_thousand_changes_catches_up_within_bounds() {
+    let mut cluster = Cluster::of(3);
+    let changes = if long() { 100_000 } else { 2_000 };
+    cluster.masters[2].stop();
+    let [a, b, _] = &cluster.masters[..] else { unreachable!("three were started") };
+    // Both at once, each in a directory of its own and both in a third.
+    std::thread::scope(|scope| {
+        for (master, own) in [(a, "of a"), (b, "of b")] {
+            scope.spawn(move || {
+                work_on(master, own, changes / 2 - 200);
+                (0..200).for_each(|n| write(&master.path("shared/counter"), format!("{own} {n}")));
+            });
+        }
+    });
+    for master in [a, b] {
+        let _ = master.pleach(["wait", ".", "--timeout", "600"]).ok();
+    }
+    let wanted = a.tree();
+    let start = Instant::now();
+    cluster.masters[2].start();
+    let c = &cluster.masters[2];
+    wait_until("c has caught up", if long() { 10 * PATIENCE } else { PATIENCE }, || {
+        let idle = c.status().number("/work/effects_pending") == 0;
+        let tree = c.tree();
+        match idle && tree == wanted {
+            true => Ok(()),
+            false => Err(format!("{} of {} files", tree.file_count(), wanted.file_count())),
+        }
+    });
+    let (took, most) = (start.elapsed(), bytes_of_memory(c, "VmHWM:"));
+    println!("{changes} changes, {} files: caught up after {took:?}, {most} bytes at most", {
+        wanted.file_count()
+    });
+    assert!(most < 512 << 20, "c held {most} bytes");
+    cluster.settle("all are level");
 }
 
 impl Star {

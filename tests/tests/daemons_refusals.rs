@@ -206,3 +206,25 @@ fn unreadable_directory_is_unknown_and_not_deleted() {
     assert!(cluster.masters[1].path("d/f").exists());
     fs::set_permissions(&d, fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+#[test]
+fn line_of_the_ignore_rules_that_is_none_is_in_status_until_it_is_mended() {
+    let cluster = Cluster::of(1);
+    let a = &cluster.masters[0];
+    let listed = || -> Vec<String> {
+        let status = a.status();
+        let of_rules = status.list("/problems").iter().filter(|it| it["kind"] == "ignore_rule");
+        of_rules.map(|it| format!("{}: {}", it["path"], it["reason"])).collect()
+    };
+    write(&a.path(".pleachignore"), "*.log\na{b\n");
+    wait_until("the line is said", Duration::from_secs(20), || {
+        let said = listed();
+        let fits = |it: &String| it.contains(".pleachignore") && it.contains("line 2");
+        if said.len() == 1 && said.iter().all(fits) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    write(&a.path(".pleachignore"), "*.log\n");
+    wait_until("nothing is said any more", Duration::from_secs(20), || {
+        let said = listed();
+        if said.is_empty() { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+}

@@ -16,7 +16,7 @@ use pleach_core::vocabulary::{ContentHash, TreePath, VersionVector};
 use pleach_daemon::identity::{MasterKey, StoreSeed};
 use pleach_daemon::net::{
     ContentRequest, ContentSink, ContentSource, Discovery, FinishError, NetConfig, NetEvent,
-    NetEvents, Network, OpenContent, PartialContent,
+    NetEvents, Network, OpenContent, PartialContent, Speaks,
 };
 use pleach_daemon::ticket::Invitations;
 
@@ -87,6 +87,7 @@ async fn start(
         invitations: Invitations::new(),
         source: shelf.clone(),
         sink: shelf.clone(),
+        speaks: Speaks::default(),
     };
     Ok(Network::start(config).await?)
 }

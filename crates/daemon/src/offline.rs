@@ -7,7 +7,7 @@ use pleach_core::values::{Base, BaseError, BaseId, Member};
 use pleach_core::vocabulary::{MasterId, StoreId, WriterId};
 
 use crate::control::{ConflictReport, Counts, MasterLabel, MasterReport, StatusReport, Work};
-use crate::state::{MetaKey, State, StateError};
+use crate::state::{MetaKey, State, StateError, StoredDocument};
 use crate::store;
 
 /// Why nothing can be told.
@@ -103,11 +103,7 @@ impl Stopped {
     fn read(root: &Path) -> Result<Self, OfflineError> {
         let state = State::open_read_only(&store::state_path(root))?;
         let me = state.meta_array(MetaKey::Master)?.map_or(MasterId([0; 32]), MasterId);
-        let (snapshot, position) = match state.load_snapshot()? {
-            Some((snapshot, position)) => (Some(snapshot), position),
-            None => (None, 0),
-        };
-        let log = state.changes_since(position)?;
+        let StoredDocument { snapshot, log } = state.load_document()?;
         // It will write nothing, so that this writer is never seen by anybody.
         let replica = Replica::open(WriterId([0; 16]), snapshot.as_deref(), log)
             .map_err(|source| OfflineError::Document { path: state.path().to_owned(), source })?;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Blocked, Engine, Output};
-use crate::replica::{Local, LocalChange};
+use crate::replica::{Local, LocalChange, Unreadable};
 use crate::values::{
     BLOCKED_MAX, Body, Conflict, Contents, Event, Message, Problem, ProblemKind, Record,
     SignedChange,
 };
-use crate::vocabulary::{ContentHash, MasterId, NodeId, VersionVector};
+use crate::vocabulary::{ContentHash, MasterId, NodeId, TreePath, VersionVector};
 
 /// How many bytes of contents travel with a change.
 const CONTENTS_BYTES_MAX: usize = 256 << 10;
@@ -20,6 +20,9 @@ const BULK_BYTES_MIN: usize = 256 << 10;
 
 /// How many bytes of changes and their contents wait while the tree may not move on.
 const HELD_BYTES_MAX: usize = 32 << 20;
+
+/// The time of noting a problem that only a restart solves.
+const NEVER_RETRIED: u64 = 0;
 
 /// Changes that wait until the tree may move on, in the order in which they came.
 #[derive(Default)]
@@ -184,6 +187,9 @@ impl Engine {
         for refusal in merged.refused {
             self.event(Event::Refused { master: from, reason: refusal });
         }
+        for unreadable in merged.unreadable {
+            self.could_not_read(&unreadable);
+        }
         if let Some(last) = merged.applied.last() {
             let (master, changes) = (last.author, merged.applied.len() as u64);
             self.event(Event::RemoteChange { master, changes });
@@ -192,12 +198,39 @@ impl Engine {
             self.queued.push(Output::Members(self.replica.members()));
         }
         let more = merged.gap || bulk && !merged.applied.is_empty();
-        if more && self.peers.get(from).is_some() {
-            // What is known tells the sender what is missing.
+        let known = self.replica.version_vector();
+        let peer = self.peers.get_mut(from);
+        // What is known tells the sender what is missing. Told the same again, it would send the same: what
+        // is refused, or waits for what is, would come and go for ever. Comparing goes on all the same.
+        if more
+            && peer
+                .is_some_and(|peer| peer.asked_with.replace(known.clone()).as_ref() != Some(known))
+        {
             self.send_have(from);
         }
         self.records.extend(merged.applied.into_iter().map(Record::Change));
         self.tree_changed(merged.delta);
+    }
+
+    /// A person should know that something stays with its author until pleach is upgraded here (P7).
+    fn could_not_read(&mut self, unreadable: &Unreadable) {
+        let Unreadable { author, id, reason } = unreadable;
+        let name = self.replica.member(*author).map(|member| member.name);
+        let name = name.unwrap_or_else(|| author.to_string());
+        let reason = format!(
+            "{name} has written what this version of pleach can't read ({reason}, change {} of writer {}): \
+             that, and what builds on it, is taken in once pleach is upgraded here; until then the others \
+             have it",
+            id.sequence, id.writer
+        );
+        let problem = Problem { kind: ProblemKind::LaterChange, path: TreePath::root(), reason };
+        // The first of them says it all.
+        let blocked = Blocked::Changes(*author);
+        if !self.problems.has(&blocked)
+            && let Some(event) = self.problems.note(NEVER_RETRIED, blocked, problem)
+        {
+            self.event(event);
+        }
     }
 
     /// The versions of an open conflict are kept on every master, on the disk or among the versions

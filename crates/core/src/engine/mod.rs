@@ -357,7 +357,7 @@ impl Engine {
                 Blocked::Node(node) => {
                     self.touched.insert(node);
                 }
-                Blocked::Content(_) | Blocked::Removals => {}
+                Blocked::Content(_) | Blocked::Removals | Blocked::Changes(_) => {}
                 Blocked::Path(path) => {
                     self.agenda.again(now, agenda::name_scope(&path), 0);
                     if self.is_known_directory(&path) {

@@ -21,6 +21,8 @@ pub struct Peer {
     pub blocked_total: u64,
     /// The heads it named with `known`, if its vector equalled ours then.
     pub heads: Option<ContentHash>,
+    /// What it was last told to be known here when something of what it sent was missing.
+    pub asked_with: Option<VersionVector>,
 }
 
 /// The connected masters.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::values::{Event, Problem, ProblemKind};
-use crate::vocabulary::{ContentHash, NodeId, TreePath};
+use crate::vocabulary::{ContentHash, MasterId, NodeId, TreePath};
 
 const RETRY_DELAY_MS_FIRST: u64 = 500;
 /// All should be well within half a minute after the cause is gone, the work itself included.
@@ -25,6 +25,8 @@ pub(super) enum Blocked {
     Content(ContentHash),
     /// What is gone from the disk waits for a person.
     Removals,
+    /// What a master wrote can't be read here.
+    Changes(MasterId),
 }
 
 #[derive(Debug)]
@@ -74,6 +76,11 @@ impl Problems {
         self.revision += u64::from(new && keeps_from_the_disk(&blocked));
         self.open.insert(blocked, Entry { problem, attempts, retry_at });
         event
+    }
+
+    /// Whether a problem with it is listed.
+    pub(super) fn has(&self, blocked: &Blocked) -> bool {
+        self.open.contains_key(blocked)
     }
 
     /// What was blocked could be done.
@@ -133,7 +140,9 @@ impl Problems {
     pub(super) fn paths(&self) -> impl Iterator<Item = &TreePath> {
         self.open.keys().filter_map(|blocked| match blocked {
             Blocked::Path(path) => Some(path),
-            Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals => None,
+            Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals | Blocked::Changes(_) => {
+                None
+            }
         })
     }
 
@@ -155,7 +164,7 @@ impl Problems {
 
 fn keeps_from_the_disk(blocked: &Blocked) -> bool {
     match blocked {
-        Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals => true,
+        Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals | Blocked::Changes(_) => true,
         Blocked::Path(_) => false,
     }
 }
@@ -175,6 +184,11 @@ fn is_retried(kind: ProblemKind) -> bool {
         | ProblemKind::MassDelete
         | ProblemKind::ClonedMaster
         | ProblemKind::ShutOut
+        | ProblemKind::OtherVersion
+        | ProblemKind::LaterChange
+        | ProblemKind::IgnoreRule
+        | ProblemKind::Damaged
+        | ProblemKind::Other
         | ProblemKind::RootLost => false,
     }
 }

@@ -1,8 +1,9 @@
 //! One engine over a disk in memory, driven by hand.
 
 use super::*;
+use crate::replica::Replica;
 use crate::testing::VirtualDisk;
-use crate::values::{Signature, TreeView as _};
+use crate::values::{ChangeId, Message, ProblemKind, Signature, SignedChange, TreeView as _};
 use crate::vocabulary::{StoreId, WriterId};
 
 struct NoKey;
@@ -110,4 +111,54 @@ fn edit_in_a_directory_that_could_not_be_looked_into_is_found_once_it_can() {
     bench.pass(15_000);
     assert_eq!(bench.content_at(&path("d/e/f")), Some(ContentHash::of(b"new")));
     assert_eq!(bench.engine.problems().count(), 0);
+}
+
+/// Two changes of another start of the founder, the first with a value of a later version in it.
+fn changes_of_a_later_version() -> Vec<SignedChange> {
+    let master = MasterId([1; 32]);
+    let mut replica = Replica::new(WriterId::new(master, [43; 8]));
+    let locals = ["one", "two"].map(|value| replica.set_setting("conflicts", value.as_bytes()));
+    let changes = locals.into_iter().flat_map(|local| local.changes);
+    let signature = Signature::new(&[0; 64]);
+    let mut changes: Vec<_> = changes
+        .map(|change| SignedChange {
+            id: change.id,
+            author: master,
+            bytes: change.bytes,
+            signature,
+        })
+        .collect();
+    let mut first = automerge::Change::from_bytes(changes[0].bytes.clone()).unwrap().decode();
+    let automerge::legacy::OpType::Put(automerge::ScalarValue::Bytes(bytes)) =
+        &mut first.operations[0].action
+    else {
+        panic!("a setting is bytes")
+    };
+    bytes[0] += 1;
+    changes[0].bytes = automerge::Change::from(first).raw_bytes().to_vec();
+    changes
+}
+
+#[test]
+fn what_a_later_version_wrote_is_said_once_and_not_asked_for_again_and_again() {
+    let mut bench = Bench::new();
+    let peer = MasterId([2; 32]);
+    bench.handle(Input::PeerCame(peer));
+    let mut asked = 0;
+    for _ in 0..10 {
+        let changes = changes_of_a_later_version();
+        let message = Message::Changes { changes, contents: Vec::new() };
+        let now = Moment { monotonic_ms: bench.now, unix_ms: 0 };
+        bench.engine.handle(now, Input::Received(peer, message));
+        while let Some(output) = bench.engine.poll_output() {
+            asked += usize::from(matches!(output, Output::Send(_, Message::Have { .. })));
+            let refused = matches!(output, Output::Event(Event::Refused { .. }));
+            assert!(!refused, "it is no offence: {output:?}");
+        }
+    }
+    assert_eq!(asked, 1, "told the same, the other would send the same");
+    let problems: Vec<_> = bench.engine.problems().collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].kind, ProblemKind::LaterChange);
+    assert!(problems[0].reason.contains("web1") && problems[0].reason.contains("upgrade"));
 }

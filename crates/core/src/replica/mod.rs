@@ -75,8 +75,22 @@ pub struct Merged {
     pub members_changed: bool,
     /// What was refused, and why.
     pub refused: Vec<String>,
+    /// What only a later version of pleach can read: it stays where it is, and comes when it is asked for
+    /// again. What depends on it waits.
+    pub unreadable: Vec<Unreadable>,
     /// Whether changes wait for others that are missing.
     pub gap: bool,
+}
+
+/// A change that this version of pleach can't read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Who wrote it.
+    pub author: MasterId,
+    /// Which it is.
+    pub id: ChangeId,
+    /// What in it is not known here.
+    pub reason: String,
 }
 
 /// The replicated tree of one master.
@@ -260,9 +274,15 @@ impl Replica {
         updates.extend(received.updates);
         merged.applied.extend(received.landed);
         merged.gap |= !received.dropped.is_empty();
-        merged.refused.extend(received.refused.into_iter().map(|(change, refusal)| {
-            format!("change {} of writer {}: {refusal}", change.id.sequence, change.id.writer)
-        }));
+        for (change, refusal) in received.refused {
+            let SignedChange { id, author, .. } = change;
+            if refusal.may_be_of_a_later_version() {
+                merged.unreadable.push(Unreadable { author, id, reason: refusal.to_string() });
+            } else {
+                let ChangeId { writer, sequence } = id;
+                merged.refused.push(format!("change {sequence} of writer {writer}: {refusal}"));
+            }
+        }
     }
 
     /// The merged tree.

@@ -35,7 +35,7 @@ pub(super) const GENESIS_WRITER: WriterId = WriterId(*b"pleach genesis 1");
 pub(super) const GENESIS_LAST_OP: u64 = BUCKETS + 4;
 
 /// The first byte of every packed value.
-const VALUE_VERSION: u8 = 1;
+pub(super) const VALUE_VERSION: u8 = 1;
 
 /// An object of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

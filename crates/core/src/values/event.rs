@@ -37,6 +37,18 @@ pub enum ProblemKind {
     ShutOut,
     /// Anything else the system said.
     Io,
+    /// A member speaks no version of the protocol that this master speaks.
+    OtherVersion,
+    /// A member has written what only a later version of pleach can read.
+    LaterChange,
+    /// A line of the ignore rules is none.
+    IgnoreRule,
+    /// Something in `.pleach` was damaged, and goes on without what was lost.
+    Damaged,
+    /// Of another master, and of a kind that this version does not know. Last, so that whatever is beyond
+    /// it is read as this; a new kind goes before it.
+    #[serde(other)]
+    Other,
 }
 
 /// Something that could not be done, with its reason (P7).

@@ -25,6 +25,9 @@ pub use look::{
     ReadState,
 };
 pub use member::Member;
-pub use message::{BLOCKED_MAX, Contents, MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION};
+pub use message::{
+    BLOCKED_MAX, Contents, Decoded, MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION,
+    PROTOCOL_VERSION_OLDEST,
+};
 pub use record::Record;
 pub use tree::{EntryView, Seen, SeenNodes, TreeDelta, TreeView};

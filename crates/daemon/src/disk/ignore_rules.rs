@@ -144,7 +144,7 @@ fn ignore_path() -> TreePath {
 }
 
 fn unclear(reason: String) -> Problem {
-    Problem { kind: ProblemKind::Io, path: ignore_path(), reason }
+    Problem { kind: ProblemKind::IgnoreRule, path: ignore_path(), reason }
 }
 
 fn read_rules(tree: BorrowedFd<'_>) -> Result<(Fingerprint, Vec<u8>, Whole), Errno> {

@@ -29,6 +29,7 @@ mod serve;
 mod stage;
 mod staging;
 mod stat;
+mod version_log;
 mod versions;
 mod walk;
 mod watcher;

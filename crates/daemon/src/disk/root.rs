@@ -88,7 +88,7 @@ struct Inner {
     identity: Fingerprint,
     marker: Fingerprint,
     incarnation: Incarnation,
-    _lock: OwnedFd,
+    _lock: Lock,
 }
 
 impl Root {
@@ -259,11 +259,23 @@ fn make_subdirectories(state: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-fn lock(state: &OwnedFd) -> Result<OwnedFd, Errno> {
+/// The lock on a store, let go of when it is dropped. Closing its handle alone would not do: another thread
+/// may have just forked, and its child holds a copy until it runs its program (flock(2)).
+#[derive(Debug)]
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it follows.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+fn lock(state: &OwnedFd) -> Result<Lock, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let lock = rustix::fs::openat(state, "lock", flags, Mode::RUSR | Mode::WUSR)?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(lock)
+    Ok(Lock(lock))
 }
 
 fn write_incarnation(state: &OwnedFd, Incarnation(id): Incarnation) -> Result<(), Errno> {

@@ -11,18 +11,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pleach_core::vocabulary::{ContentHash, Fingerprint, Kind, Timestamp, TreePath};
+use pleach_core::values::{Problem, ProblemKind};
+use pleach_core::vocabulary::{ContentHash, Fingerprint, Kind, Name, Timestamp, TreePath};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::root::{Root, open_directory_in};
+use super::root::{Root, STATE_NAME, open_directory_in};
 use super::staging::hash_of;
 use super::stat::{Seen, stat_at, stat_handle};
+use super::version_log::VersionLog;
 
 /// The name of their directory, in the store's own.
 pub(super) const VERSIONS_NAME: &str = "versions";
@@ -36,9 +37,6 @@ const PUT_ASIDE_MAX: usize = 8_192;
 
 /// The log is written anew when it has this many entries more than there are versions.
 const INDEX_SLACK: usize = 10_000;
-
-/// The largest entry of the log: a path of 1,000 names with room to spare.
-const ENTRY_BYTES_MAX: usize = 1 << 20;
 
 /// The number of a version: never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,14 +89,12 @@ pub struct Versions(Arc<Inner>);
 struct Inner {
     directory: OwnedFd,
     index: Mutex<Index>,
+    problem: Option<Problem>,
 }
 
 #[derive(Debug)]
 struct Index {
-    log: File,
-    log_bytes: u64,
-    /// How many entries the log has.
-    entries: usize,
+    log: VersionLog,
     next: u64,
     kept: BTreeMap<VersionId, Kept>,
     by_hash: BTreeSet<(ContentHash, VersionId)>,
@@ -106,7 +102,6 @@ struct Index {
     /// Those that somebody wrote to through an old handle, as far as was noticed: to be taken in.
     late: BTreeSet<VersionId>,
     unwritten: Vec<Entry>,
-    unsynced: bool,
 }
 
 impl Versions {
@@ -114,23 +109,32 @@ impl Versions {
         let directory = open_directory_in(root.state(), VERSIONS_NAME)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let log = rustix::fs::openat(&directory, INDEX_NAME, flags, Mode::RUSR | Mode::WUSR)?;
+        let (log, loaded) = VersionLog::load(log.into())?;
         let mut index = Index {
-            log: log.into(),
-            log_bytes: 0,
-            entries: 0,
+            log,
             next: 1,
             kept: BTreeMap::new(),
             by_hash: BTreeSet::new(),
             unhashed: BTreeSet::new(),
             late: BTreeSet::new(),
             unwritten: Vec::new(),
-            unsynced: false,
         };
-        index.load()?;
-        index.reconcile(directory.as_fd())?;
+        index.read(loaded.entries);
+        let pathless = index.reconcile(directory.as_fd())?;
+        let problem = said_of_log(loaded.damaged_bytes, loaded.torn_bytes, pathless);
         index.write()?;
-        index.compact(directory.as_fd())?;
-        Ok(Self(Arc::new(Inner { directory, index: Mutex::new(index) })))
+        match loaded.damaged_bytes {
+            0 => index.compact(directory.as_fd())?,
+            // What can't be read is not met with again.
+            _ => index.rewrite(directory.as_fd())?,
+        }
+        Ok(Self(Arc::new(Inner { directory, index: Mutex::new(index), problem })))
+    }
+
+    /// What was found wrong with the index when it was opened: some versions are without their path.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        self.0.problem.as_ref()
     }
 
     /// Whether one with this content is known; somebody may have written to it since.
@@ -178,10 +182,7 @@ impl Versions {
         let mut index = self.index();
         index.write()?;
         index.compact(self.directory())?;
-        if index.unsynced {
-            index.log.sync_data()?;
-            index.unsynced = false;
-        }
+        index.log.sync()?;
         Ok(index.unhashed.len())
     }
 
@@ -371,6 +372,23 @@ fn kept_now(
     Kept { id, path, kept_at_ms: now_ms(), reason, kind, size, mtime: modified, hash: None }
 }
 
+/// Says what became of versions whose entries could not be read. A torn end is a power cut's, and usual.
+fn said_of_log(damaged_bytes: u64, torn_bytes: u64, pathless: usize) -> Option<Problem> {
+    if pathless > 0 {
+        tracing::warn!(pathless, damaged_bytes, torn_bytes, "versions are kept without their path");
+    }
+    if damaged_bytes == 0 {
+        return None;
+    }
+    let reason = format!(
+        "{damaged_bytes} bytes of it were damaged: {pathless} kept versions are without their path, under \
+         their number in .pleach/versions; see to the disk if nobody wrote to that file"
+    );
+    let names = [STATE_NAME, VERSIONS_NAME, INDEX_NAME];
+    let names = names.map(|name| Name::try_from(name).expect("it has no slash"));
+    Some(Problem { kind: ProblemKind::Damaged, path: TreePath::new(names.to_vec()), reason })
+}
+
 /// Milliseconds since 1970 by the wall clock.
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -403,37 +421,20 @@ impl Index {
         }
     }
 
-    /// Reads the log up to where it is torn, if it is, and cuts it there.
-    fn load(&mut self) -> io::Result<()> {
-        let length = self.log.metadata()?.len();
-        let mut header = [0; 8];
-        while self.log_bytes + header.len() as u64 <= length {
-            self.log.read_exact_at(&mut header, self.log_bytes)?;
-            let size = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            let start = self.log_bytes + header.len() as u64;
-            if size > ENTRY_BYTES_MAX || start + size as u64 > length {
-                break;
+    fn read(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            match entry {
+                Entry::Set(kept) => self.set(kept),
+                Entry::Removed(id) => self.forget(id),
             }
-            let mut bytes = vec![0; size];
-            self.log.read_exact_at(&mut bytes, start)?;
-            if checksum(&bytes) != header[4..] {
-                break;
-            }
-            match postcard::from_bytes(&bytes) {
-                Ok(Entry::Set(kept)) => self.set(kept),
-                Ok(Entry::Removed(id)) => self.forget(id),
-                Err(_) => break,
-            }
-            self.entries += 1;
-            self.log_bytes = start + size as u64;
         }
         self.unwritten.clear();
-        self.log.set_len(self.log_bytes)
     }
 
-    /// Takes in files that the log does not know, and forgets entries whose file is not there.
-    fn reconcile(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
-        let mut present = BTreeSet::new();
+    /// Takes in files that the log does not know, and forgets entries whose file is not there. Answers how
+    /// many it took in, of which nobody knows any more where they were.
+    fn reconcile(&mut self, directory: BorrowedFd<'_>) -> io::Result<usize> {
+        let (mut present, mut pathless) = (BTreeSet::new(), 0);
         for entry in rustix::fs::Dir::read_from(directory)? {
             let entry = entry?;
             let number = entry.file_name().to_str().ok().and_then(|name| name.parse().ok());
@@ -445,6 +446,7 @@ impl Index {
                 && let Some(fingerprint) = stat_at(directory, entry.file_name())?.node()
             {
                 self.set(kept_now(id, None, KeptBecause::Lost, &fingerprint));
+                pathless += 1;
             }
         }
         let absent: Vec<_> = self.kept.keys().filter(|id| !present.contains(id)).copied().collect();
@@ -452,20 +454,25 @@ impl Index {
             self.forget(id);
             self.unwritten.push(Entry::Removed(id));
         }
-        Ok(())
+        Ok(pathless)
     }
 
-    /// Writes the log anew with what is kept, if much of it is about what no longer is.
+    /// Writes the log anew, if much of it is about what no longer is.
     fn compact(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
-        if self.entries <= self.kept.len() + INDEX_SLACK {
-            return Ok(());
+        match self.log.entries() <= self.kept.len() + INDEX_SLACK {
+            true => Ok(()),
+            false => self.rewrite(directory),
         }
+    }
+
+    /// Writes the log anew with what is kept.
+    fn rewrite(&mut self, directory: BorrowedFd<'_>) -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let new = rustix::fs::openat(directory, "index.new", flags, Mode::RUSR | Mode::WUSR)?;
-        (self.log, self.log_bytes, self.entries) = (new.into(), 0, 0);
+        self.log = VersionLog::empty(new.into());
         self.unwritten = self.kept.values().cloned().map(Entry::Set).collect();
         self.write()?;
-        self.log.sync_data()?;
+        self.log.sync()?;
         rustix::fs::renameat(directory, "index.new", directory, INDEX_NAME)?;
         Ok(())
     }
@@ -474,29 +481,8 @@ impl Index {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        let mut bytes = Vec::new();
-        for entry in &self.unwritten {
-            let encoded = postcard::to_allocvec(entry).map_err(io::Error::other)?;
-            if encoded.len() > ENTRY_BYTES_MAX {
-                continue;
-            }
-            let size = u32::try_from(encoded.len()).expect("an entry has at most a megabyte");
-            bytes.extend_from_slice(&size.to_le_bytes());
-            bytes.extend_from_slice(&checksum(&encoded));
-            bytes.extend_from_slice(&encoded);
-        }
-        self.log.write_all_at(&bytes, self.log_bytes)?;
-        self.log_bytes += bytes.len() as u64;
-        self.entries += self.unwritten.len();
+        self.log.append(&self.unwritten)?;
         self.unwritten.clear();
-        self.unsynced = true;
         Ok(())
     }
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 4] {
-    let hash = blake3::hash(bytes);
-    let mut sum = [0; 4];
-    sum.copy_from_slice(&hash.as_bytes()[..4]);
-    sum
 }

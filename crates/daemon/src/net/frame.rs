@@ -1,7 +1,8 @@
 //! Frames on the sync stream: a length of four bytes (big-endian), a kind of one byte, a payload.
 //!
 //! The length counts kind and payload. It is checked before anything is allocated; a payload is
-//! postcard and must be used up by what is read from it.
+//! postcard. What is left over of it, and frames of an unknown kind, are a later version's, which has no
+//! need of an answer to them: both are passed over.
 
 use std::io;
 use std::sync::Arc;
@@ -25,12 +26,14 @@ pub(super) enum Kind {
     Hello = 0,
     Refusal = 1,
     Message = 2,
+    /// Of a later version.
+    Unknown = 255,
 }
 
-/// The first frame each way. `version` stays first for ever, so that versions can tell each other.
+/// The first frame each way, after what [`Speaks`](super::Speaks) begins it with. What a later version has
+/// to say beyond it comes after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
-    pub(super) version: u32,
     pub(super) store: StoreId,
     /// Which start of the sender this is.
     pub(super) run: RunId,
@@ -43,27 +46,31 @@ pub(super) struct Hello {
 pub(super) enum FrameError {
     #[error("a frame of {0} bytes is too large")]
     TooLarge(usize),
-    #[error("a frame of an unknown kind ({0})")]
-    UnknownKind(u8),
     #[error("an empty frame")]
     Empty,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// A message as a whole frame, ready to be written to any number of streams.
-pub(super) fn encode_message(message: &Message) -> Result<Arc<[u8]>, MessageTooLarge> {
-    let frame = encode(Kind::Message, message);
+/// A message and what is appended to it as a whole frame, ready to be written to any number of streams.
+pub(super) fn encode_message(
+    message: &Message,
+    appended: &[u8],
+) -> Result<Arc<[u8]>, MessageTooLarge> {
+    let frame = encode(Kind::Message, &[], message, appended);
     match payload(&frame).len() {
         bytes if bytes > MESSAGE_BYTES_MAX => Err(MessageTooLarge { bytes }),
         _ => Ok(frame.into()),
     }
 }
 
-/// A value as a whole frame.
-pub(super) fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
-    let frame = postcard::to_extend(value, vec![0, 0, 0, 0, kind as u8]);
+/// A value as a whole frame, between what comes before it and after it.
+pub(super) fn encode<T: Serialize>(kind: Kind, before: &[u8], value: &T, after: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, 0, 0, 0, kind as u8];
+    frame.extend_from_slice(before);
+    let frame = postcard::to_extend(value, frame);
     let mut frame = frame.expect("plain values always encode into memory");
+    frame.extend_from_slice(after);
     let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
     frame[..4].copy_from_slice(&length.to_be_bytes());
     frame
@@ -90,7 +97,7 @@ pub(super) async fn read_header<R: AsyncRead + Unpin>(
         0 => Kind::Hello,
         1 => Kind::Refusal,
         2 => Kind::Message,
-        other => return Err(FrameError::UnknownKind(other)),
+        _ => Kind::Unknown,
     };
     Ok((kind, length))
 }
@@ -105,12 +112,9 @@ pub(super) async fn read_payload<R: AsyncRead + Unpin>(
     Ok(bytes)
 }
 
-/// Decodes a payload; none if it is malformed or has bytes left over.
+/// Decodes a payload; none if it is malformed.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Some(value),
-        _ => None,
-    }
+    postcard::take_from_bytes(bytes).ok().map(|(value, _)| value)
 }
 
 #[cfg(test)]
@@ -125,15 +129,15 @@ mod tests {
 
     #[tokio::test]
     async fn message_survives_its_frame() {
-        let frame = encode_message(&message()).unwrap();
+        let frame = encode_message(&message(), b"appended").unwrap();
         let mut stream = &frame[..];
         let (kind, length) = read_header(&mut stream, MESSAGE_BYTES_MAX).await.unwrap();
         assert_eq!(kind, Kind::Message);
         let payload = read_payload(&mut stream, length).await.unwrap();
-        assert_eq!(decode(&payload), Some(message()));
-        let longer = [&payload[..], &[0]].concat();
-        assert_eq!(decode::<Message>(&longer), None, "bytes left over");
-        assert_eq!(decode::<Message>(&payload[..payload.len() - 1]), None);
+        assert!(payload.ends_with(b"appended"));
+        assert_eq!(decode(&payload), Some(message()), "what is left over is passed over");
+        let short = payload.len() - b"appended".len() - 1;
+        assert_eq!(decode::<Message>(&payload[..short]), None);
     }
 
     #[tokio::test]
@@ -141,17 +145,18 @@ mod tests {
         for (header, expected) in [
             ([0xff, 0xff, 0xff, 0xff, 2], "a frame of 4294967294 bytes is too large"),
             ([0, 0, 0, 0, 2], "an empty frame"),
-            ([0, 0, 0, 1, 9], "a frame of an unknown kind (9)"),
         ] {
             let error = read_header(&mut &header[..], 100).await.unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
+        let later = read_header(&mut &[0, 0, 0, 1, 9][..], 100).await.unwrap();
+        assert_eq!(later, (Kind::Unknown, 0));
     }
 
     #[test]
     fn message_beyond_the_bound_is_not_sent() {
         let contents = vec![(ContentHash([0; 32]), vec![0; MESSAGE_BYTES_MAX])];
         let large = Message::Changes { changes: vec![], contents };
-        assert!(encode_message(&large).is_err());
+        assert!(encode_message(&large, &[]).is_err());
     }
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode};
 use libp2p::identity::Keypair;
+use pleach_core::values::PROTOCOL_VERSION_OLDEST;
 use pleach_core::vocabulary::StoreId;
 
 use super::GOSSIP_BYTES_MAX;
 
-/// The topic of a store.
+/// The topic of a store. What is sent by gossip goes to whoever listens there, whichever versions it
+/// speaks: messages that one version would misread are another topic's.
 pub(super) fn topic(store: StoreId) -> IdentTopic {
-    IdentTopic::new(format!("pleach/{store}"))
+    IdentTopic::new(format!("pleach/{store}/{PROTOCOL_VERSION_OLDEST}"))
 }
 
 /// Every connected master is sent to at once (flood publish), and up to seven pass a message on; each

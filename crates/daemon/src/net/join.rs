@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   joiner                                          inviter
-//!     │ Hello   version, invitation, nonce            │
+//!     │ Hello   versions, invitation, nonce           │
 //!     │ ────────────────────────────────────────────▶ │ known, open, not expired?
 //!     │                        Challenge   nonce      │
 //!     │ ◀──────────────────────────────────────────── │
@@ -15,7 +15,7 @@
 //!
 //! The connection itself is authenticated: the joiner dials the key in the ticket. Each HMAC is keyed
 //! by the secret, over a label of its direction, both keys and both nonces; compared in constant time.
-//! Each frame has at most [`FRAME_BYTES_MAX`], all this takes at most [`JOIN_SECONDS_MAX`]. A
+//! What a frame has left over is a later version's, and passed over. Each has at most [`FRAME_BYTES_MAX`], all this takes at most [`JOIN_SECONDS_MAX`]. A
 //! refusal may stand in place of any answer.
 
 use std::io;
@@ -26,7 +26,6 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use pleach_core::values::PROTOCOL_VERSION;
 use pleach_core::vocabulary::MasterId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,7 +38,7 @@ use super::handover::{self, Driven, Handover};
 use super::peers::{self, OpenStream};
 use super::roster::Roster;
 use super::transport::{self, TrafficBook};
-use super::{JoinGrant, JoinRequest, NetEvent, Network, frame, now_unix, reach};
+use super::{JoinGrant, JoinRequest, NetEvent, Network, Speaks, frame, now_unix, reach};
 use crate::identity::{MasterKey, StoreSeed, peer_of, random};
 use crate::ticket::{
     InvitationId, InvitationState, JoinRefusal, Ticket, TicketError, TicketSecret,
@@ -62,10 +61,9 @@ const MEMBERS_MAX: usize = 64;
 type Nonce = [u8; 32];
 type Proof = [u8; 32];
 
-/// `version` stays first for ever.
+/// After what [`Speaks`] begins it with.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
-    version: u32,
     invitation: InvitationId,
     nonce: Nonce,
 }
@@ -126,9 +124,13 @@ pub(super) async fn write<T: Serialize>(
     bytes_max: usize,
 ) -> io::Result<()> {
     let bytes = postcard::to_allocvec(value).map_err(io::Error::other)?;
+    write_bytes(stream, &bytes, bytes_max).await
+}
+
+async fn write_bytes(stream: &mut Stream, bytes: &[u8], bytes_max: usize) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).ok().filter(|&length| length as usize <= bytes_max);
     let length = length.ok_or_else(|| io::Error::other("a frame beyond its bound"))?;
-    stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).await?;
+    stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await?;
     stream.flush().await
 }
 
@@ -137,6 +139,12 @@ pub(super) async fn read<T: DeserializeOwned>(
     stream: &mut Stream,
     bytes_max: usize,
 ) -> io::Result<Option<T>> {
+    let bytes = read_bytes(stream, bytes_max).await?;
+    Ok(bytes.and_then(|bytes| frame::decode(&bytes)))
+}
+
+/// The same, unread; none if it is longer.
+async fn read_bytes(stream: &mut Stream, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length) as usize;
@@ -145,7 +153,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     }
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await?;
-    Ok(frame::decode(&bytes))
+    Ok(Some(bytes))
 }
 
 /// The inviter's side, on a stream that `joiner` has opened.
@@ -155,7 +163,9 @@ pub(super) async fn answer(
     connection: ConnectionId,
     mut stream: Stream,
 ) {
-    let refusal = match timeout(JOIN_SECONDS_MAX, welcome(&network, joiner, &mut stream)).await {
+    let mut theirs = None;
+    let welcomed = welcome(&network, joiner, &mut stream, &mut theirs);
+    let refusal = match timeout(JOIN_SECONDS_MAX, welcomed).await {
         Ok(Ok(Ok(()))) => {
             handover::serve(&network, joiner, &mut stream).await;
             let done = super::service::Command::CloseConnection(connection);
@@ -166,9 +176,19 @@ pub(super) async fn answer(
         Ok(Err(error)) => return tracing::debug!(%joiner, %error, "join broken off"),
         Err(_) => JoinRefusal::Busy,
     };
-    network.refused(Some(joiner), format!("not let in: {refusal}"));
+    let ours = &network.shared.speaks;
+    let reason = match &theirs {
+        Some(theirs) if refusal == JoinRefusal::OtherVersion => ours.refusal(theirs, "the joiner"),
+        _ => refusal.to_string(),
+    };
+    network.refused(Some(joiner), format!("not let in: {reason}"));
+    let answer = Answer::<()>::Err(refusal);
+    let mut bytes = postcard::to_stdvec(&answer).expect("a refusal encodes into memory");
+    if theirs.is_some_and(|theirs| theirs.reads_refusals()) {
+        bytes.extend(ours.encode());
+    }
     let tell = async {
-        write(&mut stream, &Answer::<()>::Err(refusal), FRAME_BYTES_MAX).await?;
+        write_bytes(&mut stream, &bytes, FRAME_BYTES_MAX).await?;
         stream.close().await?;
         // The joiner hangs up once it has read the reason.
         stream.read(&mut [0]).await
@@ -179,18 +199,24 @@ pub(super) async fn answer(
     }
 }
 
+/// Lets a joiner in, or says why not. What the joiner speaks is noted in `theirs`.
 async fn welcome(
     network: &Network,
     joiner: MasterId,
     stream: &mut Stream,
+    theirs: &mut Option<Speaks>,
 ) -> io::Result<Answer<()>> {
     let shared = &network.shared;
-    let Some(hello) = read::<Hello>(stream, FRAME_BYTES_MAX).await? else {
+    let hello = read_bytes(stream, FRAME_BYTES_MAX).await?;
+    let Some((speaks, hello)) = hello.as_deref().and_then(Speaks::decode) else {
         return Ok(Err(JoinRefusal::Malformed));
     };
-    if hello.version != PROTOCOL_VERSION {
+    if shared.speaks.common(theirs.insert(speaks)).is_none() {
         return Ok(Err(JoinRefusal::OtherVersion));
     }
+    let Some(hello) = frame::decode::<Hello>(hello) else {
+        return Ok(Err(JoinRefusal::Malformed));
+    };
     let usable = shared.invitations().usable(hello.invitation, joiner, now_unix());
     let secret = match usable {
         Ok(secret) => secret,
@@ -311,6 +337,9 @@ pub enum JoinError {
     /// The inviter said no.
     #[error("the inviting master refused: {0}")]
     Refused(JoinRefusal),
+    /// The two speak no version of the protocol in common; what is said is what to do.
+    #[error("{0}")]
+    OtherVersion(String),
     /// The inviter does not know the secret, or the store is another one.
     #[error("the master that answered could not prove that it made this ticket")]
     NotTheInviter,
@@ -324,17 +353,18 @@ pub enum JoinError {
 
 /// Joins the store of `ticket`: proves it to the inviter, and returns what is needed to begin, and from
 /// whom to take the log over. `name` has 1 to 64 bytes and no control characters; `addresses` are where
-/// this master will be reachable. May be called again with the same key if the answer was lost. Must be
-/// called in a tokio runtime.
+/// this master will be reachable; `speaks` is which versions of the protocol it speaks. May be called again
+/// with the same key if the answer was lost. Must be called in a tokio runtime.
 pub async fn join(
     ticket: &Ticket,
     key: &MasterKey,
     name: &str,
     addresses: &[Multiaddr],
+    speaks: &Speaks,
 ) -> Result<(JoinOutcome, Handover), JoinError> {
     let mut attempts = 1;
     loop {
-        match attempt(ticket, key, name, addresses).await {
+        match attempt(ticket, key, name, addresses, speaks).await {
             // The inviter closes a stranger's connection when the stranger becomes a member, and one
             // of two that were opened at once: neither is an answer.
             Err(JoinError::ShutOut) if attempts < ATTEMPTS_MAX => {
@@ -351,6 +381,7 @@ async fn attempt(
     key: &MasterKey,
     name: &str,
     addresses: &[Multiaddr],
+    speaks: &Speaks,
 ) -> Result<(JoinOutcome, Handover), JoinError> {
     ticket.check_expiry(now_unix())?;
     let local = |error: &dyn ToString| JoinError::Local(error.to_string());
@@ -378,7 +409,7 @@ async fn attempt(
     let proving = async {
         let stream = opened.await.map_err(|_| JoinError::ShutOut)?;
         let mut stream = stream.map_err(|_| JoinError::ShutOut)?;
-        let outcome = prove(&mut stream, ticket, key, name, addresses).await?;
+        let outcome = prove(&mut stream, ticket, key, name, addresses, speaks).await?;
         Ok((outcome, stream))
     };
     let proven = timeout(JOIN_SECONDS_MAX, proving).await.unwrap_or(Err(JoinError::TimedOut));
@@ -420,15 +451,25 @@ async fn prove(
     key: &MasterKey,
     name: &str,
     addresses: &[Multiaddr],
+    speaks: &Speaks,
 ) -> Result<JoinOutcome, JoinError> {
     let broken = |_: io::Error| JoinError::ShutOut;
     let malformed = || JoinError::Refused(JoinRefusal::Malformed);
     let joiner_nonce = random().map_err(|error| JoinError::Local(error.to_string()))?;
     let invitation = ticket.invitation;
-    let hello = Hello { version: PROTOCOL_VERSION, invitation, nonce: joiner_nonce };
-    write(stream, &hello, FRAME_BYTES_MAX).await.map_err(broken)?;
-    let challenge = read::<Answer<Nonce>>(stream, FRAME_BYTES_MAX).await.map_err(broken)?;
-    let inviter_nonce = challenge.ok_or_else(malformed)?.map_err(JoinError::Refused)?;
+    let hello = postcard::to_stdvec(&Hello { invitation, nonce: joiner_nonce });
+    let hello = hello.expect("a hello encodes into memory");
+    let hello = [&speaks.encode()[..], &hello, &speaks.appended].concat();
+    write_bytes(stream, &hello, FRAME_BYTES_MAX).await.map_err(broken)?;
+    let challenge = read_bytes(stream, FRAME_BYTES_MAX).await.map_err(broken)?;
+    let challenge = challenge.as_deref().and_then(|bytes| postcard::take_from_bytes(bytes).ok());
+    let (challenge, rest): (Answer<Nonce>, _) = challenge.ok_or_else(malformed)?;
+    let inviter_nonce = challenge.map_err(|refusal| match Speaks::decode(rest) {
+        Some((theirs, _)) if refusal == JoinRefusal::OtherVersion => {
+            JoinError::OtherVersion(speaks.refusal(&theirs, "the inviting master"))
+        }
+        _ => JoinError::Refused(refusal),
+    })?;
     let handshake = Handshake {
         secret: ticket.secret,
         inviter: ticket.inviter,

@@ -36,6 +36,7 @@ mod runs;
 mod serve;
 mod service;
 mod session;
+mod speaks;
 mod transport;
 mod wire;
 
@@ -61,6 +62,7 @@ pub use self::handover::{Handover, HandoverError, HandoverPage, HandoverRequest}
 pub use self::join::{JoinError, JoinOutcome, join};
 use self::service::{Command, Shared};
 pub use self::session::QUEUE_BYTES_MAX;
+pub use self::speaks::Speaks;
 pub use self::transport::TrafficCount;
 use crate::identity::{MasterKey, StoreSeed};
 use crate::ticket::{Invitation, Invitations, JoinRefusal};
@@ -106,6 +108,8 @@ pub struct NetConfig {
     pub source: Arc<dyn ContentSource>,
     /// Where received contents go.
     pub sink: Arc<dyn ContentSink>,
+    /// Which versions of the protocol this side speaks.
+    pub speaks: Speaks,
 }
 
 /// What the network tells the driver.
@@ -148,6 +152,8 @@ pub enum NetEvent {
     Cloned(MasterId),
     /// This member hangs up on us before it says hello, again and again.
     ShutOut(MasterId),
+    /// This member speaks no version of the protocol that we speak. Comes with each attempt to connect.
+    OtherVersion(MasterId, Speaks),
     /// The addresses that others reach this master at have changed.
     Listening(Vec<Multiaddr>),
 }
@@ -270,6 +276,12 @@ impl Network {
         self.shared.me
     }
 
+    /// Which versions of the protocol this side speaks.
+    #[must_use]
+    pub fn speaks(&self) -> &Speaks {
+        &self.shared.speaks
+    }
+
     /// Sets who may connect, and where they may be found: the masters that
     /// [`crate::identity::admitted`] lets in. Others are disconnected; new ones are dialled at once.
     pub async fn set_members(&self, members: Vec<Member>) {
@@ -282,7 +294,7 @@ impl Network {
     /// Sends to every member: by gossip if it is small enough, which relays it to those that are not
     /// connected to this master, else over the streams to those that are.
     pub fn broadcast(&self, message: &Message) -> Result<(), MessageTooLarge> {
-        let frame = frame::encode_message(message)?;
+        let frame = frame::encode_message(message, &self.shared.speaks.appended)?;
         if frame::payload(&frame).len() > GOSSIP_BYTES_MAX {
             self.shared.sessions.send_to_all(&frame);
             return Ok(());
@@ -296,7 +308,7 @@ impl Network {
 
     /// Sends to one member. Lost if it is not connected, which [`NetEvent::Disconnected`] has said.
     pub fn send(&self, to: MasterId, message: &Message) -> Result<(), MessageTooLarge> {
-        let frame = frame::encode_message(message)?;
+        let frame = frame::encode_message(message, &self.shared.speaks.appended)?;
         self.shared.sessions.send(to, frame);
         Ok(())
     }

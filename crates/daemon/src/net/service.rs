@@ -33,7 +33,7 @@ use super::runs::{RunId, Runs};
 use super::session::{self, Sessions};
 use super::transport::{self, TrafficBook, TrafficCount};
 use super::{
-    Discovery, NetConfig, NetError, NetEvent, Network, frame, gossip, join, now_unix, serve,
+    Discovery, NetConfig, NetError, NetEvent, Network, Speaks, frame, gossip, join, now_unix, serve,
 };
 use crate::identity::{StoreSeed, admitted, master_of};
 use crate::ticket::Invitations;
@@ -89,6 +89,7 @@ pub(super) struct Shared {
     invitations: Arc<Mutex<Invitations>>,
     listening: Mutex<BTreeSet<Multiaddr>>,
     traffic: TrafficBook,
+    pub(super) speaks: Speaks,
     /// This start.
     pub(super) run: RunId,
     pub(super) runs: Mutex<Runs>,
@@ -108,6 +109,7 @@ impl Shared {
             invitations: Arc::new(Mutex::new(config.invitations.clone())),
             listening: Mutex::default(),
             traffic: TrafficBook::default(),
+            speaks: config.speaks.clone(),
             run,
             runs: Mutex::default(),
             runtime: Handle::current(),
@@ -244,10 +246,11 @@ struct Gossiped {
 async fn take_gossip(network: Network, mut gossiped: mpsc::Receiver<Gossiped>) {
     while let Some(Gossiped { author, bytes, room }) = gossiped.recv().await {
         match session::open(network.shared.store, bytes).await {
-            Ok(message) => {
+            Ok(Some(message)) => {
                 let received = NetEvent::Received(author, message);
                 network.shared.events.send_holding(received, room).await;
             }
+            Ok(None) => {}
             Err(reason) => network.refused(Some(author), reason),
         }
     }

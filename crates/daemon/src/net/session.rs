@@ -12,7 +12,7 @@ use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::PeerId;
 use libp2p::swarm::{ConnectionId, Stream};
-use pleach_core::values::{MESSAGE_BYTES_MAX, Message, PROTOCOL_VERSION};
+use pleach_core::values::{Decoded, MESSAGE_BYTES_MAX, Message};
 use pleach_core::vocabulary::{MasterId, StoreId};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -21,7 +21,7 @@ use super::frame::{self, FrameError, Hello, Kind};
 use super::roster::lock;
 use super::runs::Running;
 use super::service::Command;
-use super::{NetEvent, Network};
+use super::{NetEvent, Network, Speaks};
 use crate::identity::change_is_authentic;
 
 /// How many bytes wait for one peer at most; beyond it changes are dropped.
@@ -34,6 +34,8 @@ const HELLO_SECONDS_MAX: Duration = Duration::from_secs(10);
 const STALL_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// From this size on a message is decoded and verified off the runtime's threads.
 const INLINE_BYTES_MAX: usize = 16 << 10;
+/// How long the other side may take to read why it is refused.
+const REFUSAL_SECONDS_MAX: Duration = Duration::from_secs(2);
 /// How many addresses of a hello are believed.
 const ADDRESSES_MAX: usize = 16;
 
@@ -171,6 +173,8 @@ enum End {
     Gone,
     /// One side refuses to go on, with a reason for people.
     Refused(String),
+    /// The other side speaks no version of the protocol that we speak.
+    OtherVersion(Speaks),
 }
 
 impl From<FrameError> for End {
@@ -210,8 +214,12 @@ pub(super) async fn run(
             .await
         }
     };
-    if let End::Refused(reason) = end {
-        network.refused(Some(master), reason);
+    match end {
+        End::Gone => {}
+        End::Refused(reason) => network.refused(Some(master), reason),
+        End::OtherVersion(speaks) => {
+            network.shared.events.try_send(NetEvent::OtherVersion(master, speaks));
+        }
     }
     let _ = network.commands.send(Command::CloseConnection(connection)).await;
 }
@@ -224,10 +232,11 @@ async fn greet(
     let shared = &network.shared;
     let addresses = shared.reachable_addresses();
     let addresses = addresses.iter().take(ADDRESSES_MAX).map(ToString::to_string).collect();
-    let (store, run) = (shared.store, shared.run);
-    let ours = Hello { version: PROTOCOL_VERSION, store, run, addresses };
+    let ours = Hello { store: shared.store, run: shared.run, addresses };
+    let (speaks, after) = (shared.speaks.encode(), &shared.speaks.appended);
     let exchange = async {
-        writer.write_all(&frame::encode(Kind::Hello, &ours)).await.map_err(FrameError::Io)?;
+        let hello = frame::encode(Kind::Hello, &speaks, &ours, after);
+        writer.write_all(&hello).await.map_err(FrameError::Io)?;
         writer.flush().await.map_err(FrameError::Io)?;
         let (kind, length) = frame::read_header(reader, frame::GREETING_BYTES_MAX).await?;
         Ok::<_, FrameError>((kind, frame::read_payload(reader, length).await?))
@@ -236,41 +245,42 @@ async fn greet(
         return Err(End::Refused("it did not say hello in time".into()));
     };
     let (kind, bytes) = answer?;
-    match judge_hello(kind, &bytes, shared.store) {
-        Ok(hello) => Ok(hello),
-        Err(reason) => {
-            if kind == Kind::Hello {
-                let refusal = frame::encode(Kind::Refusal, &reason);
-                let tell = async {
-                    writer.write_all(&refusal).await?;
-                    writer.close().await
-                };
-                let _ = timeout(HELLO_SECONDS_MAX, tell).await;
-            }
-            Err(End::Refused(reason))
-        }
+    let judged = judge_hello(kind, &bytes, shared.store, &shared.speaks);
+    let reason = match &judged {
+        Ok(_) | Err(End::Gone) => return judged,
+        Err(End::Refused(reason)) => reason.clone(),
+        Err(End::OtherVersion(theirs)) => theirs.refusal(&shared.speaks, "the other master"),
+    };
+    if kind == Kind::Hello {
+        // Each side hangs up once the other has: until then it may still be reading our hello.
+        let tell = async {
+            writer.write_all(&frame::encode(Kind::Refusal, &[], &reason, &[])).await?;
+            writer.close().await?;
+            while reader.read(&mut [0; 256]).await? > 0 {}
+            Ok::<_, std::io::Error>(())
+        };
+        let _ = timeout(REFUSAL_SECONDS_MAX, tell).await;
     }
+    judged
 }
 
-/// The hello, or in one sentence why the two can't talk.
-fn judge_hello(kind: Kind, bytes: &[u8], store: StoreId) -> Result<Hello, String> {
+/// The hello, or why the two can't talk.
+fn judge_hello(kind: Kind, bytes: &[u8], store: StoreId, ours: &Speaks) -> Result<Hello, End> {
+    let refused = |reason: &str| End::Refused(reason.to_owned());
     if kind == Kind::Refusal {
         let reason = frame::decode::<String>(bytes).unwrap_or_default();
-        return Err(format!("it refuses us: {}", printable(&reason)));
+        return Err(End::Refused(format!("it refuses us: {}", printable(&reason))));
     }
-    let version = match postcard::take_from_bytes::<u32>(bytes) {
-        Ok((version, _)) if kind == Kind::Hello => version,
-        _ => return Err("it did not begin with a hello".into()),
+    let (theirs, rest) = match Speaks::decode(bytes) {
+        Some(read) if kind == Kind::Hello => read,
+        _ => return Err(refused("it did not begin with a hello")),
     };
-    if version != PROTOCOL_VERSION {
-        return Err(format!(
-            "it speaks version {version} of the protocol and this master version \
-             {PROTOCOL_VERSION}: run the same pleach on both"
-        ));
+    if ours.common(&theirs).is_none() {
+        return Err(End::OtherVersion(theirs));
     }
-    let hello: Hello = frame::decode(bytes).ok_or("its hello was malformed")?;
+    let hello: Hello = frame::decode(rest).ok_or_else(|| refused("its hello was malformed"))?;
     if hello.store != store {
-        return Err("it belongs to another store".into());
+        return Err(refused("it belongs to another store"));
     }
     Ok(Hello { addresses: hello.addresses.into_iter().take(ADDRESSES_MAX).collect(), ..hello })
 }
@@ -352,7 +362,10 @@ async fn read(network: &Network, master: MasterId, reader: &mut ReadHalf<Stream>
         };
         match kind {
             Kind::Message => match open(network.shared.store, bytes).await {
-                Ok(message) => events.send_holding(NetEvent::Received(master, message), room).await,
+                Ok(Some(message)) => {
+                    events.send_holding(NetEvent::Received(master, message), room).await;
+                }
+                Ok(None) => {}
                 Err(reason) => return End::Refused(reason),
             },
             Kind::Refusal => {
@@ -360,12 +373,14 @@ async fn read(network: &Network, master: MasterId, reader: &mut ReadHalf<Stream>
                 return End::Refused(format!("it refuses us: {}", printable(&reason)));
             }
             Kind::Hello => return End::Refused("it said hello twice".into()),
+            Kind::Unknown => {}
         }
     }
 }
 
-/// Decodes a message and verifies the signatures in it; on error the reason for people.
-pub(super) async fn open(store: StoreId, bytes: Vec<u8>) -> Result<Message, String> {
+/// Decodes a message and verifies the signatures in it; none if only a later version understands it, on
+/// error the reason for people.
+pub(super) async fn open(store: StoreId, bytes: Vec<u8>) -> Result<Option<Message>, String> {
     if bytes.len() <= INLINE_BYTES_MAX {
         return open_now(store, &bytes);
     }
@@ -373,15 +388,22 @@ pub(super) async fn open(store: StoreId, bytes: Vec<u8>) -> Result<Message, Stri
     opened.unwrap_or_else(|_| Err("its message could not be read".into()))
 }
 
-fn open_now(store: StoreId, bytes: &[u8]) -> Result<Message, String> {
-    let message = frame::decode(bytes).ok_or("it sent a malformed message")?;
+fn open_now(store: StoreId, bytes: &[u8]) -> Result<Option<Message>, String> {
+    let message = match Message::decode(bytes) {
+        Decoded::Message(message) => message,
+        Decoded::Malformed => return Err("it sent a malformed message".to_owned()),
+        Decoded::OfLaterVersion => {
+            tracing::debug!("passed over a message of a later version");
+            return Ok(None);
+        }
+    };
     if let Message::Changes { changes, .. } = &message
         && let Some(forged) = changes.iter().find(|change| !change_is_authentic(store, change))
     {
         let author = forged.author;
         return Err(format!("it sent a change that its author {author} has not signed"));
     }
-    Ok(message)
+    Ok(Some(message))
 }
 
 #[cfg(test)]
@@ -405,22 +427,40 @@ mod tests {
 
     #[test]
     fn other_versions_and_stores_are_refused_kindly() {
-        let store = StoreId([1; 32]);
-        let hello = |version, store| {
+        let (store, ours) = (StoreId([1; 32]), Speaks::default());
+        let hello = |speaks: &Speaks, store| {
             let addresses = vec!["/ip4/192.0.2.1".into(); 99];
-            let hello = Hello { version, store, run: [0; 8], addresses };
-            frame::payload(&frame::encode(Kind::Hello, &hello)).to_vec()
+            let hello = Hello { store, run: [0; 8], addresses };
+            let frame = frame::encode(Kind::Hello, &speaks.encode(), &hello, &speaks.appended);
+            frame::payload(&frame).to_vec()
         };
-        let judge = |kind, bytes: &[u8]| judge_hello(kind, bytes, store);
-        let good = judge(Kind::Hello, &hello(PROTOCOL_VERSION, store)).unwrap();
+        let judge = |kind, bytes: &[u8]| judge_hello(kind, bytes, store, &ours);
+        let reason = |judged| match judged {
+            Err(End::Refused(reason)) => reason,
+            _ => panic!("it is not refused"),
+        };
+        let good = judge(Kind::Hello, &hello(&ours, store)).ok().unwrap();
         assert_eq!(good.addresses.len(), ADDRESSES_MAX);
-        let newer = judge(Kind::Hello, &hello(99, store)).unwrap_err();
-        assert!(newer.contains("version 99"), "{newer}");
-        let other = judge(Kind::Hello, &hello(PROTOCOL_VERSION, StoreId([2; 32]))).unwrap_err();
+        let newest = ours.newest + 1;
+        let longer = Speaks { newest, appended: b"more".to_vec(), ..ours.clone() };
+        assert!(judge(Kind::Hello, &hello(&longer, store)).is_ok(), "it speaks ours too");
+        let newer = Speaks { newest, oldest: newest, ..ours.clone() };
+        match judge(Kind::Hello, &hello(&newer, StoreId([2; 32]))) {
+            Err(End::OtherVersion(theirs)) => assert_eq!(theirs, newer),
+            _ => panic!("it can't be understood"),
+        }
+        let other = reason(judge(Kind::Hello, &hello(&ours, StoreId([2; 32]))));
         assert!(other.contains("another store"), "{other}");
-        let refusal = frame::payload(&frame::encode(Kind::Refusal, &"no\nway")).to_vec();
-        assert_eq!(judge(Kind::Refusal, &refusal).unwrap_err(), "it refuses us: no way");
-        assert!(judge(Kind::Message, &hello(PROTOCOL_VERSION, store)).is_err());
+        let refusal = frame::encode(Kind::Refusal, &[], &"no\nway", &[]);
+        let refusal = frame::payload(&refusal);
+        assert_eq!(reason(judge(Kind::Refusal, refusal)), "it refuses us: no way");
+        assert!(judge(Kind::Message, &hello(&ours, store)).is_err());
         assert!(judge(Kind::Hello, &[]).is_err());
+    }
+
+    #[test]
+    fn message_of_a_later_version_is_passed_over() {
+        assert_eq!(open_now(StoreId([1; 32]), &[99, 1, 2]), Ok(None));
+        assert!(open_now(StoreId([1; 32]), &[0]).is_err());
     }
 }

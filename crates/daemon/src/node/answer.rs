@@ -113,6 +113,8 @@ impl Driver {
                 .engine
                 .problems()
                 .chain(&self.watch_problem)
+                .chain(&self.rule_problems)
+                .chain(self.contents.versions.problem())
                 .chain(&self.recording.problem)
                 .chain(&self.recording.undurable)
                 .cloned()

@@ -25,7 +25,7 @@ use crate::disk::{Durable, VersionId};
 use crate::identity::{MasterKey, StoreSeed};
 use crate::net::{
     ContentRequest, FetchFailure, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent,
-    Network,
+    Network, Speaks,
 };
 use crate::state::{State, StateError};
 use crate::ticket::{Invitation, JoinRefusal};
@@ -61,6 +61,8 @@ pub(super) enum Job {
     Isolate(bool, oneshot::Sender<()>),
     /// A directory that can't be watched; none once all can be.
     Unwatched(Option<Problem>),
+    /// The ignore rules were read: what of them is none.
+    Rules(Vec<Problem>),
     /// The outcome of a verification.
     Verified(super::verify::Verification),
     /// Stop cleanly.
@@ -101,6 +103,8 @@ pub(super) struct Driver {
     pub(super) stop_requested: Arc<Notify>,
     /// That not everything can be watched, if so.
     pub(super) watch_problem: Option<Problem>,
+    /// What is wrong with the ignore rules.
+    pub(super) rule_problems: Vec<Problem>,
     pub(super) peer_problems: super::peer_problems::PeerProblems,
     /// The addresses of this master that were last written into the member list, and when.
     pub(super) addresses_told: Option<(u64, Vec<String>)>,
@@ -290,6 +294,15 @@ impl Driver {
         }
     }
 
+    fn other_version(&mut self, master: MasterId, theirs: &Speaks) {
+        let reason = self.network.speaks().refusal(theirs, &self.name_of(master));
+        let now = self.clock.elapsed_ms();
+        let news = self.peer_problems.other_version(master, reason, now).cloned();
+        if let Some(problem) = news {
+            self.tell(Event::ProblemAppeared(problem));
+        }
+    }
+
     fn unwatched(&mut self, problem: Option<Problem>) {
         let before = std::mem::replace(&mut self.watch_problem, problem.clone());
         match (before, problem) {
@@ -299,6 +312,16 @@ impl Driver {
         }
         self.rescan_at_ms =
             self.rescan_at_ms.min(self.clock.elapsed_ms() + self.rescan_interval_ms());
+    }
+
+    fn rules_read(&mut self, problems: Vec<Problem>) {
+        let before = std::mem::replace(&mut self.rule_problems, problems.clone());
+        if let (Some(problem), []) = (before.first(), &problems[..]) {
+            self.tell(Event::ProblemSolved { path: problem.path.clone() });
+        }
+        for problem in problems.into_iter().filter(|problem| !before.contains(problem)) {
+            self.tell(Event::ProblemAppeared(problem));
+        }
     }
 
     pub(super) fn job(&mut self, job: Job) {
@@ -319,6 +342,7 @@ impl Driver {
             }
             Job::Isolate(isolated, done) => self.isolate(isolated, done),
             Job::Unwatched(problem) => self.unwatched(problem),
+            Job::Rules(problems) => self.rules_read(problems),
             Job::Verified(verification) => self.verified(verification),
             Job::Stop => {}
         }
@@ -332,7 +356,9 @@ impl Driver {
         match event {
             NetEvent::Connected(master) => {
                 tracing::info!(master = %self.name_of(master), "connected");
-                self.peer_problems.connected(master);
+                if let Some(path) = self.peer_problems.connected(master) {
+                    self.tell(Event::ProblemSolved { path });
+                }
                 self.input(Input::PeerCame(master));
             }
             NetEvent::Disconnected(master) => {
@@ -372,6 +398,8 @@ impl Driver {
                 let name = self.name_of(master);
                 self.peer_problems.shut_out(master, &name, self.clock.elapsed_ms());
             }
+            NetEvent::OtherVersion(..) if self.isolated => {}
+            NetEvent::OtherVersion(master, speaks) => self.other_version(master, &speaks),
             NetEvent::Listening(_) => self.update_own_addresses(),
         }
     }
@@ -615,7 +643,7 @@ pub(super) fn fetch_failed(hash: ContentHash, failure: FetchFailure) -> Input {
     let (kind, reason) = match failure {
         FetchFailure::Missing | FetchFailure::TooMany => return Input::FetchFailed(hash),
         FetchFailure::NoSpace => {
-            let reason = "no space left on the device for its content: make room";
+            let reason = "no space left on the device, or of a quota, for its content: make room";
             (ProblemKind::NoSpace, reason.to_owned())
         }
         FetchFailure::Disk(reason) => (ProblemKind::Io, reason),

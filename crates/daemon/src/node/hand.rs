@@ -67,6 +67,7 @@ impl Hand {
     pub(super) fn run(mut self) {
         let mut leisure = Leisure::Settle;
         let mut rules = self.disk.ignore_generation();
+        self.tell_rules();
         self.watch_versions();
         loop {
             let patience = match leisure {
@@ -100,6 +101,7 @@ impl Hand {
             }
             if self.disk.ignore_generation() != rules {
                 rules = self.disk.ignore_generation();
+                self.tell_rules();
                 self.tell(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
             }
         }
@@ -207,6 +209,11 @@ impl Hand {
             self.tell(Input::Hints(unwatched_for_a_while));
         }
         outcomes
+    }
+
+    fn tell_rules(&self) {
+        // The driver may have stopped.
+        let _ = self.jobs.send(Job::Rules(self.disk.ignore_problems().to_vec()));
     }
 
     fn watch(&mut self, directory: &TreePath) {

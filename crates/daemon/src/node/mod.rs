@@ -45,8 +45,8 @@ use crate::disk::{
     VersionId, Watcher,
 };
 use crate::identity::{MasterKey, StoreSeed};
-use crate::net::{Discovery, NetConfig, NetError, Network};
-use crate::state::{JOIN_AGAIN, MetaKey, State, StateError};
+use crate::net::{Discovery, NetConfig, NetError, Network, Speaks};
+use crate::state::{JOIN_AGAIN, MetaKey, State, StateError, StoredDocument};
 use crate::store::{self, OpenStore, StoreError};
 use crate::ticket::{Invitation, Invitations};
 use content::Contents;
@@ -99,6 +99,7 @@ pub struct NodeBuilder {
     dir: PathBuf,
     listen: Option<Vec<Multiaddr>>,
     discovery: Option<Discovery>,
+    speaks: Speaks,
 }
 
 /// A running master. Dropping it stops it, without waiting.
@@ -112,6 +113,7 @@ pub struct Node {
     /// Whether the hand is writing to the tree.
     writing: Arc<AtomicBool>,
     fault: Arc<OnceLock<String>>,
+    hints: Hints,
 }
 
 /// Speaks to a running node. Cheap to clone.
@@ -164,7 +166,7 @@ impl NodeHandle {
 impl Node {
     /// A node on the store in `dir`.
     pub fn builder(dir: impl Into<PathBuf>) -> NodeBuilder {
-        NodeBuilder { dir: dir.into(), listen: None, discovery: None }
+        NodeBuilder { dir: dir.into(), listen: None, discovery: None, speaks: Speaks::default() }
     }
 
     /// Speaks to this node.
@@ -195,7 +197,7 @@ impl Node {
     /// is saved, connections are closed.
     pub async fn stop(self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let Self { handle, threads, network, .. } = self;
+        let Self { handle, threads, network, hints, .. } = self;
         let stopped = tokio::task::spawn_blocking(move || {
             // The driver may have ended already.
             let _ = handle.jobs.send(Job::Stop);
@@ -205,6 +207,9 @@ impl Node {
                     tracing::error!("a thread of the node has panicked");
                 }
             }
+            // Whoever waits for hints finds that nobody takes them any more: a runtime that is dropped waits
+            // for its blocking threads.
+            hints.add(Dirty::RootGone);
         });
         network.shutdown().await;
         drop(network);
@@ -238,6 +243,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Speaks these versions of the protocol: for tests, which play a master of a later version.
+    pub fn speaks(mut self, speaks: Speaks) -> Self {
+        self.speaks = speaks;
+        self
+    }
+
     /// Starts it. Must be called in a tokio runtime with several threads.
     pub async fn start(self) -> Result<Node, StartError> {
         let OpenStore { root, mut state, key, seed, store_name, master_name, config, introduction } =
@@ -265,7 +276,9 @@ impl NodeBuilder {
             jobs: jobs.clone(),
             arriving: Arc::default(),
         });
-        let engine = open_engine(&state, &key, &seed, &disk, root.path())?;
+        let document = state.load_document()?;
+        let replayed = document.log.len() as u64;
+        let engine = open_engine(&state, document, &key, &seed, &disk, root.path())?;
         let invitations = read_invitations(&state)?;
         let mut members = engine.replica().members();
         for introduced in &introduction {
@@ -284,6 +297,7 @@ impl NodeBuilder {
             invitations: invitations.clone(),
             source: contents.clone(),
             sink: contents.clone(),
+            speaks: self.speaks.clone(),
         };
         let wanted = self.listen.clone().unwrap_or_else(|| config.listen.addresses());
         let fallback = if self.listen.is_some() { None } else { config.listen.fallback() };
@@ -306,7 +320,12 @@ impl NodeBuilder {
         };
         let listening: Vec<_> = network.listen_addrs().iter().map(ToString::to_string).collect();
         let listening = postcard::to_allocvec(&listening).expect("texts can be encoded");
-        state.set_meta(&[(MetaKey::Listening, &listening)])?;
+        match state.set_meta(&[(MetaKey::Listening, &listening)]) {
+            Err(error) if error.is_lasting() => return Err(error.into()),
+            // What has to be recorded is tried again; this is so that the port stays the same.
+            Err(error) => tracing::warn!(%error, "where this master listens could not be noted"),
+            Ok(()) => {}
+        }
         let (watcher, hints) = Watcher::start(&root)
             .map_err(|problem| io("can't watch", std::io::Error::other(problem.reason)))?;
         disk.hold_while_placing(hints.clone());
@@ -351,10 +370,11 @@ impl NodeBuilder {
             clock: Clock::start(),
             isolated: false,
             last_seen: BTreeMap::new(),
-            changes_since_snapshot: 0,
+            changes_since_snapshot: replayed,
             refusals: refusals::Refusals::default(),
             stop_requested: stop_requested.clone(),
             watch_problem: None,
+            rule_problems: Vec::new(),
             peer_problems: peer_problems::PeerProblems::default(),
             addresses_told: None,
             rescan_at_ms: 0,
@@ -389,9 +409,9 @@ impl NodeBuilder {
             spawn("driver", move || driver.run()).map_err(|source| io("can't start on", source))?,
             spawn("hand", move || hand.run()).map_err(|source| io("can't start on", source))?,
         ];
-        forward(net_events, calls_out, hints, echoes, &jobs);
+        forward(net_events, calls_out, hints.clone(), echoes, &jobs);
         let handle = NodeHandle { jobs, calls, events, stop_requested };
-        Ok(Node { handle, threads, network, stopping, writing, fault })
+        Ok(Node { handle, threads, network, stopping, writing, fault, hints })
     }
 }
 
@@ -487,18 +507,15 @@ fn read_invitations(state: &State) -> Result<Invitations, StateError> {
 
 fn open_engine(
     state: &State,
+    document: StoredDocument,
     key: &MasterKey,
     seed: &StoreSeed,
     disk: &Disk,
     root: &Path,
 ) -> Result<Engine, StartError> {
-    let (snapshot, position) = match state.load_snapshot()? {
-        Some((snapshot, position)) => (Some(snapshot), position),
-        None => (None, 0),
-    };
     let stored = Stored {
-        snapshot,
-        log: state.changes_since(position)?,
+        snapshot: document.snapshot,
+        log: document.log,
         base: state.load_base()?,
         intents: state.intents()?,
         parked: disk.parked(),

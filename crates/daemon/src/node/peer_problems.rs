@@ -1,5 +1,5 @@
-//! What is wrong with a member, as far as this master can tell: it runs more than once with one key, or it
-//! does not know this master as a member. Bounded by the member list.
+//! What is wrong with a member, as far as this master can tell: it runs more than once with one key, it
+//! does not know this master as a member, or it speaks another version. Bounded by the member list.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ const LISTED_MS: u64 = 300_000;
 pub(super) struct PeerProblems {
     cloned: BTreeMap<MasterId, (u64, Problem)>,
     shut_out: BTreeMap<MasterId, (u64, Problem)>,
+    other_version: BTreeMap<MasterId, (u64, Problem)>,
 }
 
 impl PeerProblems {
@@ -42,14 +43,33 @@ impl PeerProblems {
         self.shut_out.insert(master, (now_ms, problem));
     }
 
-    /// Notes that `master` is connected.
-    pub(super) fn connected(&mut self, master: MasterId) {
+    /// Notes that `master` speaks no version that this one speaks, and `reason`; the problem, unless it is
+    /// listed already.
+    pub(super) fn other_version(
+        &mut self,
+        master: MasterId,
+        reason: String,
+        now_ms: u64,
+    ) -> Option<&Problem> {
+        let listed = self.other_version.get(&master);
+        let is_news = listed.is_none_or(|(seen, problem)| {
+            seen.saturating_add(LISTED_MS) <= now_ms || problem.reason != reason
+        });
+        let problem = Problem { kind: ProblemKind::OtherVersion, path: TreePath::root(), reason };
+        self.other_version.insert(master, (now_ms, problem));
+        self.other_version.get(&master).map(|(_, problem)| problem).filter(|_| is_news)
+    }
+
+    /// Notes that `master` is connected; the path of a problem that was told and is solved by that.
+    pub(super) fn connected(&mut self, master: MasterId) -> Option<TreePath> {
         self.shut_out.remove(&master);
+        self.other_version.remove(&master).map(|(_, problem)| problem.path)
     }
 
     /// What is wrong, as of now.
     pub(super) fn list(&self, now_ms: u64) -> impl Iterator<Item = Problem> {
         let all = self.cloned.values().chain(self.shut_out.values());
+        let all = all.chain(self.other_version.values());
         all.filter(move |(seen, _)| seen + LISTED_MS > now_ms).map(|(_, problem)| problem.clone())
     }
 }

@@ -196,7 +196,11 @@ impl Driver {
         let full = self.recording.put_off.len() >= PUT_OFF_MAX;
         match job {
             Job::Call(call) => self.call_while_unrecorded(call),
-            Job::Locate(..) | Job::LetGo(..) | Job::Isolate(..) | Job::Unwatched(_) => {
+            Job::Locate(..)
+            | Job::LetGo(..)
+            | Job::Isolate(..)
+            | Job::Unwatched(_)
+            | Job::Rules(_) => {
                 self.job(job);
             }
             Job::Net(NetEvent::Received(master, _)) if full => {

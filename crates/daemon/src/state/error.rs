@@ -1,10 +1,16 @@
 //! What can go wrong with the state, in the words of whoever has to do something about it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use pleach_core::values::ChangeId;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// What a write to the database needs at least, by far: a few pages of its log.
+const ROOM_BYTES: usize = 64 << 10;
 
 /// What helps when something in `.pleach` is not what it was, and there is no backup of it. Whoever changes
 /// this sees to it that `daemons_damage` can do what it says.
@@ -59,9 +65,10 @@ pub enum StateError {
         /// What was found wrong.
         what: String,
     },
-    /// The disk is full.
+    /// The disk is full, or a quota is used up.
     #[error(
-        "no space left for the state at {path}: free some; nothing goes out until it is recorded"
+        "no space left for the state at {path}: free some, or raise the quota; nothing goes out until it is \
+         recorded"
     )]
     NoSpace {
         /// Where it is.
@@ -134,7 +141,14 @@ pub(super) fn at(path: &Path) -> impl Fn(rusqlite::Error) -> StateError + use<> 
                 StateError::Damaged { path, what: "it is too short".to_owned() }
             }
             Some(ErrorCode::DiskFull) => StateError::NoSpace { path, source },
+            Some(ErrorCode::SystemIoFailure) if has_no_room(&path) => {
+                StateError::NoSpace { path, source }
+            }
             Some(ErrorCode::SystemIoFailure) => StateError::DiskFails { path, source },
+            // SQLite calls a page corrupt that the disk does not read (EIO; vdbe.c, abort_due_to_error).
+            Some(ErrorCode::DatabaseCorrupt) if is_unreadable(&path) => {
+                StateError::DiskFails { path, source }
+            }
             Some(ErrorCode::DatabaseCorrupt) => {
                 StateError::Damaged { path, what: source.to_string() }
             }
@@ -143,6 +157,29 @@ pub(super) fn at(path: &Path) -> impl Fn(rusqlite::Error) -> StateError + use<> 
             _ => StateError::System { path, source },
         }
     }
+}
+
+/// Whether the disk takes no more beside the state, as far as a file without a name tells: SQLite calls a
+/// quota that is used up an I/O error, as it does a disk that takes no shared memory of its.
+pub(super) fn has_no_room(path: &Path) -> bool {
+    let full = |errno: Errno| matches!(errno, Errno::NOSPC | Errno::DQUOT);
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    match rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => rustix::io::write(&file, &[0x55; ROOM_BYTES]).is_err_and(full),
+        Err(errno) => full(errno),
+    }
+}
+
+/// Whether the disk does not read the database or its log to the end. Costs a read of both.
+pub(super) fn is_unreadable(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let fails = |path: &Path| match File::open(path) {
+        Ok(mut file) => std::io::copy(&mut file, &mut std::io::sink()).is_err(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    };
+    fails(path) || fails(Path::new(&log))
 }
 
 /// What SQLite calls it. A statement that could not be prepared has a code too: preparing reads the disk.

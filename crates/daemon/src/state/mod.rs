@@ -14,10 +14,11 @@
 mod error;
 mod log;
 mod schema;
+mod sharing;
 
 use std::path::{Path, PathBuf};
 
-use pleach_core::values::Record;
+use pleach_core::values::{Record, SignedChange};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 pub(crate) use error::JOIN_AGAIN;
@@ -25,6 +26,7 @@ pub use error::StateError;
 pub use log::LogPage;
 
 use schema::{Table, checksum};
+use sharing::Sharing;
 
 /// The facts kept about store and master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +83,15 @@ pub struct State {
     connection: Connection,
 }
 
+/// The document as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// The document as of some moment.
+    pub snapshot: Option<Vec<u8>>,
+    /// The changes since, in the order in which they were recorded.
+    pub log: Vec<SignedChange>,
+}
+
 impl State {
     /// Makes the database at `path`, with these facts in it. It is durable when this returns, but for the
     /// entry in its directory, which is the caller's to sync.
@@ -112,7 +123,7 @@ impl State {
     /// If it is missing, not ours, of a newer version, damaged, or the system refuses.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let state = Self::open_with(path, flags)?;
+        let state = sharing::as_room_allows(path, |sharing| Self::open_with(path, flags, sharing))?;
         state.set_pragmas()?;
         state.check_structure()?;
         state.check_log()?;
@@ -126,16 +137,20 @@ impl State {
     /// As [`State::open`].
     pub fn open_read_only(path: &Path) -> Result<Self, StateError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::open_with(path, flags)
+        Self::open_with(path, flags, Sharing::WithReaders)
     }
 
-    fn open_with(path: &Path, flags: OpenFlags) -> Result<Self, StateError> {
+    fn open_with(path: &Path, flags: OpenFlags, sharing: Sharing) -> Result<Self, StateError> {
         if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
             return Err(StateError::Missing { path: path.to_owned() });
         }
         let connection = Connection::open_with_flags(path, flags).map_err(error::at(path))?;
-        connection.busy_timeout(schema::BUSY_WAIT_MAX).map_err(error::at(path))?;
+        connection.busy_timeout(sharing.busy_timeout()).map_err(error::at(path))?;
         let state = Self { path: path.to_owned(), connection };
+        if sharing == Sharing::Alone {
+            let alone = state.connection.pragma_update(None, "locking_mode", "EXCLUSIVE");
+            alone.map_err(error::at(path))?;
+        }
         let application: i64 = state.pragma("application_id")?;
         let version: i64 = state.pragma("user_version")?;
         if application != schema::APPLICATION_ID {
@@ -373,6 +388,24 @@ impl State {
         }
     }
 
+    /// What the document is made of. The log has all changes there ever were, so that it takes the place of
+    /// a snapshot that is damaged, at the cost of replaying it.
+    ///
+    /// # Errors
+    /// If the log is damaged, or either can't be read.
+    pub fn load_document(&self) -> Result<StoredDocument, StateError> {
+        let (snapshot, position) = match self.load_snapshot() {
+            Ok(Some((snapshot, position))) => (Some(snapshot), position),
+            Ok(None) => (None, 0),
+            Err(damage @ StateError::Damaged { .. }) => {
+                tracing::warn!(%damage, "the document is made anew from the log");
+                (None, 0)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(StoredDocument { snapshot, log: self.changes_since(position)? })
+    }
+
     /// Puts `document` in the place of the old snapshot; it covers the log up to `position`.
     ///
     /// # Errors
@@ -418,6 +451,11 @@ impl State {
             .map_err(error::at(&self.path))?;
         match verdict.as_str() {
             "ok" => Ok(()),
+            _ if error::is_unreadable(&self.path) => {
+                let source = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+                let source = rusqlite::Error::SqliteFailure(source, Some(verdict));
+                Err(StateError::DiskFails { path: self.path.clone(), source })
+            }
             _ => Err(self.damaged(verdict.lines().collect::<Vec<_>>().join(" "))),
         }
     }

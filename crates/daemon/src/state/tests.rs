@@ -142,6 +142,44 @@ fn changed_rows_are_damage() {
 }
 
 #[test]
+fn damaged_snapshot_is_made_up_for_by_the_whole_log() {
+    let (_dir, path, mut state) = fresh();
+    let log = [change(1, 1, 5), change(1, 2, 5), change(2, 1, 5)];
+    state.commit(&log[..2].iter().cloned().map(Record::Change).collect::<Vec<_>>()).unwrap();
+    state.store_snapshot(b"document", 2).unwrap();
+    state.commit(&[Record::Change(log[2].clone())]).unwrap();
+    let stored = state.load_document().unwrap();
+    assert_eq!(stored.snapshot.as_deref(), Some(&b"document"[..]));
+    assert_eq!(stored.log, log[2..]);
+    drop(state);
+    let spoil = "UPDATE snapshot SET row = x'00'";
+    Connection::open(&path).unwrap().execute_batch(spoil).unwrap();
+    let state = State::open(&path).unwrap();
+    let rebuilt = StoredDocument { snapshot: None, log: log.to_vec() };
+    assert_eq!(state.load_document().unwrap(), rebuilt);
+}
+
+#[test]
+fn who_is_alone_waits_for_readers_to_go_and_needs_no_file_for_them() {
+    let (_dir, path, mut state) = fresh();
+    state.commit(&[base(1, b"row")]).unwrap();
+    drop(state);
+    let reader = State::open_read_only(&path).unwrap();
+    reader.load_base().unwrap();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || State::open_with(&path, flags, Sharing::Alone);
+    assert!(open().is_err(), "SQLite does not wait");
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| sharing::alone(open));
+        drop(reader);
+        let mut state = opening.join().unwrap().unwrap();
+        state.commit(&[base(2, b"another")]).unwrap();
+        assert_eq!(state.load_base().unwrap().len(), 2);
+        assert!(!path.with_file_name("state.db-shm").exists());
+    });
+}
+
+#[test]
 fn bytes_flipped_anywhere_in_the_file_never_panic_and_never_change_a_row() {
     let (_dir, path, mut state) = fresh();
     let rows: Vec<_> = (0..200).map(|id| base(id, &[id as u8; 100])).collect();

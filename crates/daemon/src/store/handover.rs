@@ -102,6 +102,12 @@ impl Taking {
         let merged = self.replica.receive(changes, self.founder);
         let records: Vec<_> = merged.applied.into_iter().map(Record::Change).collect();
         self.state.commit(&records)?;
+        if let Some(unreadable) = merged.unreadable.into_iter().next() {
+            let reason = unreadable.reason;
+            return Ok(Step::Stuck(format!(
+                "the store holds what this version of pleach can't read ({reason}): upgrade pleach here"
+            )));
+        }
         if let Some(reason) = merged.refused.into_iter().next() {
             return Ok(Step::Stuck(format!("what the inviting master sent is refused: {reason}")));
         }

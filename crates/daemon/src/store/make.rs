@@ -13,7 +13,7 @@ use super::{Made, NAME_BYTES_MAX, StoreError, state_path};
 use crate::config::{Config, config_path};
 use crate::disk::{Root, RootError};
 use crate::identity::{KEY_FILE, MasterKey, StoreSeed};
-use crate::net::{self, JoinError};
+use crate::net::{self, JoinError, Speaks};
 use crate::state::{MetaKey, State};
 use crate::ticket::Ticket;
 
@@ -59,7 +59,8 @@ pub async fn join(
     let making = Making::begin(&path)?;
     let key = making.key()?;
     let advertise = Config::load(&path)?.advertise;
-    let (outcome, handover) = match net::join(&ticket, &key, name, &advertise).await {
+    let speaks = Speaks::default();
+    let (outcome, handover) = match net::join(&ticket, &key, name, &advertise, &speaks).await {
         Ok(joined) => joined,
         Err(error) => {
             if !matches!(error, JoinError::TimedOut) {

@@ -12,7 +12,7 @@ use pleach_core::vocabulary::{ContentHash, MasterId, TreePath, WriterId};
 use pleach_daemon::identity::{MasterKey, StoreSeed};
 use pleach_daemon::net::{
     ContentSink, ContentSource, Discovery, FinishError, NetConfig, NetEvent, NetEvents, Network,
-    OpenContent, PartialContent,
+    OpenContent, PartialContent, Speaks,
 };
 use pleach_daemon::ticket::Invitations;
 use tempfile::TempDir;
@@ -144,6 +144,7 @@ impl Master {
             invitations: Invitations::new(),
             source: shelf.clone(),
             sink: shelf.clone(),
+            speaks: Speaks::default(),
         };
         let (network, events) = Network::start(config).await.unwrap();
         Self { key, seed, network, events, shelf, sequence: 0 }

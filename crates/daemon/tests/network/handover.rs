@@ -5,7 +5,7 @@ use std::path::Path;
 use pleach_core::replica::Replica;
 use pleach_core::values::{Signature, SignedChange};
 use pleach_core::vocabulary::{VersionVector, WriterId};
-use pleach_daemon::net::{HandoverPage, JoinGrant, NetEvent, join};
+use pleach_daemon::net::{HandoverPage, JoinGrant, NetEvent, Speaks, join};
 use pleach_daemon::offline;
 use pleach_daemon::state::State;
 use pleach_daemon::store::{self, Made};
@@ -140,7 +140,8 @@ async fn joiner_that_is_removed_meanwhile_gets_no_more() {
     let (ticket, network) = (invite(&a), a.network.clone());
     let founder = a.member();
     let joiner = key(2);
-    let joining = join(&ticket, &joiner, "web-2", &[]);
+    let speaks = Speaks::default();
+    let joining = join(&ticket, &joiner, "web-2", &[], &speaks);
     let letting_in = async {
         let request = a.wait("a join", |event| match event {
             NetEvent::JoinRequest(request) => Some(request),
@@ -168,7 +169,7 @@ async fn joiner_whose_answer_was_lost_takes_the_log_over_as_a_member() {
     let page = HandoverPage { changes: history(3), left: 0 };
     tokio::spawn(let_in(a, vec![page.clone()]));
     let joiner = key(2);
-    drop(join(&ticket, &joiner, "web-2", &[]).await.unwrap());
-    let (_, mut handover) = join(&ticket, &joiner, "web-2", &[]).await.unwrap();
+    drop(join(&ticket, &joiner, "web-2", &[], &Speaks::default()).await.unwrap());
+    let (_, mut handover) = join(&ticket, &joiner, "web-2", &[], &Speaks::default()).await.unwrap();
     assert_eq!(handover.page(&VersionVector::new()).await.unwrap(), page);
 }

@@ -1,6 +1,6 @@
 //! Tickets: who gets in, who does not, and what is durable before the answer.
 
-use pleach_daemon::net::{JoinError, JoinGrant, JoinOutcome, NetEvent, join};
+use pleach_daemon::net::{JoinError, JoinGrant, JoinOutcome, NetEvent, Speaks, join};
 use pleach_daemon::ticket::{
     FAILURES_MAX, Invitation, InvitationState, Invitations, JoinRefusal, Ticket, TicketSecret,
 };
@@ -42,7 +42,9 @@ async fn let_in(mut a: Master) -> Vec<Invitation> {
 
 async fn attempt(ticket: &Ticket, number: u8) -> Result<JoinOutcome, JoinError> {
     let addresses = ["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
-    join(ticket, &key(number), "web-2", &addresses).await.map(|(outcome, _)| outcome)
+    join(ticket, &key(number), "web-2", &addresses, &Speaks::default())
+        .await
+        .map(|(outcome, _)| outcome)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pleach_core::values::Message;
 use pleach_core::vocabulary::{ContentHash, VersionVector};
 use pleach_daemon::identity::MasterKey;
-use pleach_daemon::net::{Discovery, NetConfig, NetError, NetEvent, Network};
+use pleach_daemon::net::{Discovery, NetConfig, NetError, NetEvent, Network, Speaks};
 use pleach_daemon::ticket::Invitations;
 
 use crate::fixture::{Master, Shelf, connected, seed};
@@ -177,6 +177,7 @@ async fn unusable_addresses_are_told_apart() {
             invitations: Invitations::new(),
             source: shelf.clone(),
             sink: shelf,
+            speaks: Speaks::default(),
         })
     };
     let error = start(&taken.to_string()).await.err().unwrap();

@@ -81,9 +81,40 @@ pub enum Refusal {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A value that is packed as this version does not know it.
+    #[error("the value of {key:?} is of version {version}, and this pleach reads version {known}",
+        known = schema::VALUE_VERSION)]
+    ValueVersion {
+        /// The key.
+        key: String,
+        /// Its version.
+        version: u8,
+    },
     /// The engine itself said no.
     #[error("the CRDT engine refused the change: {0}")]
     Engine(String),
+}
+
+impl Refusal {
+    /// Whether a later version of pleach may have written it, for people to whom that has to be said: it
+    /// names objects, keys or versions of values that this one does not have. A later schema stays with
+    /// maps of bytes; what goes beyond is another version of the protocol, and never comes here.
+    #[must_use]
+    pub fn may_be_of_a_later_version(&self) -> bool {
+        match self {
+            Self::ForeignObject | Self::ForeignKey(_) | Self::ValueVersion { .. } => true,
+            Self::TooLarge(_)
+            | Self::Malformed(_)
+            | Self::NotCanonical
+            | Self::NotTheAuthors
+            | Self::Equivocation
+            | Self::Sequence(_)
+            | Self::Value { .. }
+            | Self::Predecessors(_)
+            | Self::Node { .. }
+            | Self::Engine(_) => false,
+        }
+    }
 }
 
 /// A change that has passed the gate: nothing but [`Document`] can make use of it.

@@ -92,7 +92,7 @@ fn check_keys(id: ChangeId, first: u64, operations: &[Operation]) -> Result<(), 
             }
             gap = Some(Stamp { counter, writer: id.writer });
         } else if !keys.insert((operation.object, operation.key.as_str())) {
-            return Err(Refusal::ForeignKey(operation.key.clone()));
+            return Err(problem(&operation.key, "written twice"));
         }
     }
     Ok(())
@@ -292,7 +292,12 @@ pub(super) fn content_fits(body: &Body, kind: Kind) -> bool {
 }
 
 fn unpack<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<Written<T>, Refusal> {
-    schema::unpack(bytes).ok_or_else(|| problem(key, "it can't be read"))
+    schema::unpack(bytes).ok_or_else(|| match bytes.first() {
+        Some(&version) if version > schema::VALUE_VERSION => {
+            Refusal::ValueVersion { key: key.to_owned(), version }
+        }
+        _ => problem(key, "it can't be read"),
+    })
 }
 
 fn problem(key: &str, problem: &'static str) -> Refusal {

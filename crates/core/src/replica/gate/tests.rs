@@ -166,7 +166,29 @@ fn objects_and_keys_that_are_not_the_nodes_are_refused() {
     };
     assert_eq!(scene.refusal(&scene.crafted(own_object)), Some(Refusal::ForeignObject));
     let twice = |c: &mut ExpandedChange| c.operations.push(c.operations[0].clone());
-    assert!(matches!(scene.refusal(&scene.crafted(twice)), Some(Refusal::ForeignKey(_))));
+    assert!(matches!(scene.refusal(&scene.crafted(twice)), Some(Refusal::Value { .. })));
+}
+
+#[test]
+fn what_a_later_schema_may_have_is_told_from_what_none_has() {
+    let scene = scene();
+    let key = |c: &mut ExpandedChange| {
+        let legacy::Key::Map(key) = &mut c.operations[0].key else { panic!("a map's key") };
+        *key = format!("{}/q", &key[..schema::BIRTH_KEY_BYTES]).into();
+    };
+    let value = |first: u8| {
+        move |c: &mut ExpandedChange| {
+            let legacy::OpType::Put(ScalarValue::Bytes(bytes)) = &mut c.operations[0].action else {
+                panic!("bytes are put")
+            };
+            bytes[0] = first;
+        }
+    };
+    let later =
+        |refusal: Option<Refusal>| refusal.map(|refusal| refusal.may_be_of_a_later_version());
+    assert_eq!(later(scene.refusal(&scene.crafted(key))), Some(true));
+    assert_eq!(later(scene.refusal(&scene.crafted(value(2)))), Some(true));
+    assert_eq!(later(scene.refusal(&scene.crafted(value(0)))), Some(false));
 }
 
 #[test]

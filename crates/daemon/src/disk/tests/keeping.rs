@@ -170,6 +170,27 @@ fn versions_survive_a_torn_and_a_lost_index() {
 }
 
 #[test]
+fn damaged_index_costs_the_path_of_what_is_damaged_and_says_so_once() {
+    let mut bench = with_one_version();
+    bench.write("g", b"of g");
+    let expected = Expected::Present(bench.fingerprint("g"));
+    done(&bench.apply_one(put("g", expected, b"new")));
+    assert!(bench.disk.versions().problem().is_none());
+    let index = bench.at(".pleach/versions/index");
+    let mut bytes = std::fs::read(&index).unwrap();
+    bytes[10] ^= 0x40;
+    std::fs::write(&index, bytes).unwrap();
+    let bench = reopen(bench);
+    let problem = bench.disk.versions().problem().expect("an entry could not be read").clone();
+    assert_eq!(problem.path.to_string(), ".pleach/versions/index");
+    assert!(problem.reason.contains("1 kept versions are without their path"), "{problem:?}");
+    assert!(bench.disk.versions().list(Some(&path("f"))).is_empty());
+    assert_eq!(bench.disk.versions().list(Some(&path("g"))).len(), 1);
+    assert!(bench.disk.versions().find(ContentHash::of(b"old")).is_some());
+    assert!(reopen(bench).disk.versions().problem().is_none());
+}
+
+#[test]
 fn write_through_an_old_handle_is_noticed_and_not_served_under_the_old_hash() {
     let mut bench = Bench::new();
     bench.write("f", b"old");
