@@ -181,7 +181,7 @@ fn check(seed: u64, wishes: Wishes) {
 
 #[test]
 fn random_histories_keep_every_property() {
-    SEEDS.for_each(|seed| check(seed, Wishes { guard: true, ..Wishes::default() }));
+    SEEDS.for_each(|seed| check(seed, Wishes::everything()));
 }
 
 #[test]
@@ -201,7 +201,8 @@ fn same_seed_gives_the_same_trace() {
 
 #[test]
 fn history_shrinks_by_leaving_items_out() {
-    let history = History::new(3, Wishes { masters: Some(2), items: Some(10), guard: false });
+    let wishes = Wishes { masters: Some(2), items: Some(10), ..Wishes::default() };
+    let history = History::new(3, wishes);
     let half = history.keeping(|at| at % 2 == 0);
     assert_eq!(half.items.len(), 5);
     assert!(half.items.iter().all(|item| history.items.contains(item)));

@@ -14,8 +14,10 @@ use pleach_core::values::{
 use pleach_core::vocabulary::{
     ContentHash, MasterId, Moment, StoreId, TreePath, VersionVector, WriterId,
 };
+use pleach_daemon::disk::{Fresh, must_be_durable};
 
 use super::disk::{Batch, Disk};
+use super::faults::{Calls, Fault, Faults, sort_of, told_path};
 
 /// The one store of every simulated world.
 pub const STORE: StoreId = StoreId([7; 32]);
@@ -76,8 +78,8 @@ pub struct Durable {
     /// All changes, in order.
     pub log: Vec<SignedChange>,
     /// The document up to a position in the log.
-    snapshot: Option<(Vec<u8>, usize)>,
-    base: BTreeMap<u64, Vec<u8>>,
+    pub(super) snapshot: Option<(Vec<u8>, usize)>,
+    pub(super) base: BTreeMap<u64, Vec<u8>>,
     intents: BTreeMap<u64, Vec<u8>>,
     /// Fetched contents in the staging area.
     pub staged: BTreeMap<ContentHash, Vec<u8>>,
@@ -111,7 +113,7 @@ impl Durable {
 #[derive(Debug)]
 enum Work {
     Looking { look: Look, looked: Looked },
-    Applying { effects: VecDeque<Effect>, outcomes: Vec<Outcome>, batch: Batch },
+    Applying { effects: VecDeque<Effect>, tried: Vec<(TreePath, Outcome)>, batch: Batch },
 }
 
 /// What follows from a step on the disk.
@@ -119,10 +121,21 @@ enum Work {
 pub enum DiskStep {
     /// Something was looked at.
     Looked,
-    /// An effect was tried.
-    Tried(Box<(Effect, Outcome)>),
+    /// An effect was tried, and may have changed the disk.
+    Tried(Box<Tried>),
     /// All is done; the engine is to be told.
     Finished,
+}
+
+/// An effect that was tried.
+#[derive(Debug)]
+pub struct Tried {
+    /// Which.
+    pub effect: Effect,
+    /// What the engine is told.
+    pub outcome: Outcome,
+    /// Whether the disk has changed, whatever the engine is told.
+    pub changed: bool,
 }
 
 /// A running daemon.
@@ -134,6 +147,8 @@ pub struct Running {
     pub inbox: VecDeque<Input>,
     outbox: VecDeque<Output>,
     work: Option<Work>,
+    /// What looks have found and nobody made durable.
+    fresh: Fresh,
     started_us: u64,
     /// Contents that were asked for and not answered yet.
     pub fetching: BTreeSet<ContentHash>,
@@ -143,6 +158,26 @@ pub struct Running {
     pub step_is_due: bool,
     /// Whether somebody has been asked to judge what is withheld.
     pub judge_is_called: bool,
+}
+
+/// The end of a daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Doom {
+    /// Outputs and steps on the disk until it comes.
+    pub steps: u32,
+    /// How long nothing runs then.
+    pub down_us: u64,
+    /// What ends.
+    pub end: End,
+}
+
+/// What ends with a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing else: it is killed.
+    Killed,
+    /// All that runs on the machine, and what its disk has only in memory.
+    PowerCut,
 }
 
 /// One master.
@@ -162,10 +197,14 @@ pub struct Master {
     pub inviter: Option<usize>,
     /// The members it admits.
     pub admitted: BTreeSet<MasterId>,
-    /// Outputs and steps on the disk until it is killed.
-    pub crash_after: Option<(u32, u64)>,
+    /// When it is killed.
+    pub doom: Option<Doom>,
+    /// Until when the machine has no power.
+    pub dark_until_us: u64,
     /// Until when its watcher says nothing.
     pub deaf_until_us: u64,
+    /// Calls that fail.
+    pub faults: Faults,
     /// Until when its disk is full.
     pub full_until_us: u64,
     /// Wall clock minus simulated time, in seconds.
@@ -184,8 +223,10 @@ impl Master {
             generation: 0,
             inviter: None,
             admitted: BTreeSet::new(),
-            crash_after: None,
+            doom: None,
+            dark_until_us: 0,
             deaf_until_us: 0,
+            faults: Faults::default(),
             full_until_us: 0,
             clock_skew_seconds: 0,
         }
@@ -230,6 +271,7 @@ impl Master {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             work: None,
+            fresh: Fresh::default(),
             started_us: now_us,
             fetching: BTreeSet::new(),
             wake_ms: None,
@@ -242,18 +284,38 @@ impl Master {
     /// Kills the daemon.
     pub fn kill(&mut self) {
         self.running = None;
-        self.crash_after = None;
+        self.doom = None;
     }
 
-    /// Whether an output or a step on the disk may be taken; if not, it is time to be killed.
-    pub fn survives_step(&mut self) -> Option<u64> {
-        match &mut self.crash_after {
-            Some((0, down_us)) => Some(*down_us),
-            Some((steps, _)) => {
-                *steps -= 1;
-                None
+    /// Whether an output or a step on the disk may be taken; if not, how it ends.
+    pub fn survives_step(&mut self) -> Result<(), Doom> {
+        match &mut self.doom {
+            Some(doom) if doom.steps == 0 => Err(*doom),
+            Some(doom) => {
+                doom.steps -= 1;
+                Ok(())
             }
-            None => None,
+            None => Ok(()),
+        }
+    }
+
+    /// What looks have found is made durable before these are recorded, as the daemon does.
+    pub fn settle(&mut self, records: &[Record]) {
+        let Some(running) = &mut self.running else { return };
+        if !self.disk.has_journal() || !must_be_durable(records, master_id(self.index)) {
+            return;
+        }
+        let fresh = running.fresh.take();
+        if fresh.has_many() {
+            return self.disk.sync_all();
+        }
+        for path in fresh.files() {
+            if let Ok(key) = self.disk.lookup(path) {
+                self.disk.sync_file(key);
+            }
+        }
+        if fresh.has_names() {
+            self.disk.sync_names();
         }
     }
 
@@ -358,6 +420,11 @@ impl Running {
         self.outbox.pop_front()
     }
 
+    /// An output that could not be performed: it is the next one again.
+    pub fn put_back(&mut self, output: Output) {
+        self.outbox.push_front(output);
+    }
+
     /// Whether there is an output to perform or an input to give.
     #[must_use]
     pub fn has_step(&self) -> bool {
@@ -378,7 +445,7 @@ impl Running {
     /// Begins a batch of effects.
     pub fn begin_apply(&mut self, effects: Vec<Effect>) -> Result<(), String> {
         let effects = effects.into();
-        self.begin(Work::Applying { effects, outcomes: Vec::new(), batch: Batch::default() })
+        self.begin(Work::Applying { effects, tried: Vec::new(), batch: Batch::default() })
     }
 
     fn begin(&mut self, work: Work) -> Result<(), String> {
@@ -395,30 +462,51 @@ impl Running {
         disk: &mut Disk,
         staged: &mut BTreeMap<ContentHash, Vec<u8>>,
         space: Space,
+        mut meet: impl FnMut(Calls) -> Option<Fault>,
     ) -> Option<DiskStep> {
         match self.work.as_mut()? {
             Work::Looking { look, looked } => {
                 if let Some(request) = look.lists.get(looked.lists.len()) {
-                    looked.lists.push(disk.list(request));
+                    looked.lists.push(match meet(Calls::List) {
+                        None => disk.list(request),
+                        Some(fault) => fault.listed(request),
+                    });
                     return Some(DiskStep::Looked);
                 }
                 if let Some(request) = look.reads.get(looked.reads.len()) {
-                    looked.reads.push(disk.read_request(request));
+                    looked.reads.push(match meet(Calls::Read) {
+                        None => disk.read_request(request),
+                        Some(fault) => fault.read(request),
+                    });
                     return Some(DiskStep::Looked);
                 }
                 let looked = std::mem::take(looked);
+                self.fresh.note(look, &looked);
                 self.inbox.push_back(Input::Looked(looked));
             }
-            Work::Applying { effects, outcomes, batch } => {
+            Work::Applying { effects, tried, batch } => {
                 if let Some(effect) = effects.pop_front() {
-                    let outcome = match space {
-                        Space::Left => disk.perform(batch, &effect, staged),
-                        Space::None => no_space(&effect),
+                    let fault = meet(Calls::Effects(sort_of(&effect)));
+                    let (outcome, changed) = match (space, fault) {
+                        (Space::Left, None) => {
+                            let outcome = disk.perform(batch, &effect, staged);
+                            let changed = matches!(outcome, Outcome::Done { .. });
+                            (outcome, changed)
+                        }
+                        (Space::Left, Some(fault)) => fault.perform(disk, batch, &effect, staged),
+                        (Space::None, _) => (no_space(&effect), false),
                     };
-                    outcomes.push(outcome.clone());
-                    return Some(DiskStep::Tried(Box::new((effect, outcome))));
+                    tried.push((told_path(&effect), outcome.clone()));
+                    return Some(DiskStep::Tried(Box::new(Tried { effect, outcome, changed })));
                 }
-                let outcomes = std::mem::take(outcomes);
+                let tried = std::mem::take(tried);
+                let fault = meet(Calls::SyncBatch);
+                disk.sync_names();
+                let outcomes = tried.into_iter().map(|(path, outcome)| match (outcome, fault) {
+                    (Outcome::Done { .. }, Some(fault)) => Outcome::Failed(fault.reason.at(path)),
+                    (outcome, _) => outcome,
+                });
+                let outcomes = outcomes.collect();
                 self.inbox.push_back(Input::Applied(outcomes));
             }
         }

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::disk::InodeNumbers;
+use super::faults::{Calls, EFFECT_SORTS, Fault, REASONS, When};
 use super::user::Habit;
 
 /// The most masters in one history.
@@ -36,6 +37,17 @@ pub struct Profile {
     pub span_us: u64,
     /// How many entries may be removed in one go before a person is asked; none if always.
     pub removals_max: Option<usize>,
+    /// Whether the power fails.
+    pub power: Power,
+}
+
+/// Whether the power of masters fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Never.
+    Steady,
+    /// Now and then.
+    Cut,
 }
 
 /// One thing that happens.
@@ -58,12 +70,16 @@ pub enum What {
     User(Habit),
     /// The daemon is killed before its so-manieth output or step on the disk from now on.
     Crash { outputs: u32, down_us: u64 },
+    /// The machine loses its power before the daemon's so-manieth output or step on the disk from now on.
+    PowerCut { outputs: u32, down_us: u64 },
     /// Messages to the other get lost, and the other way round too if both.
     Cut { other: usize, direction: Direction, for_us: u64 },
     /// The watcher says nothing, then asks for a look at everything.
     Deaf { for_us: u64 },
     /// Some directory can't be listed.
     Unreadable { for_us: u64 },
+    /// Some calls fail.
+    Failing { fault: Fault, for_us: u64 },
     /// Effects fail: no space.
     Full { for_us: u64 },
     /// The document is written as a snapshot, so that the next start reads that.
@@ -111,6 +127,18 @@ pub struct Wishes {
     /// Whether some histories have a guard against mass deletion that is worth the name: the seeds kept from
     /// before there was one have not.
     pub guard: bool,
+    /// Whether in some histories the power fails.
+    pub power: bool,
+    /// Whether in some histories single calls fail.
+    pub calls: bool,
+}
+
+impl Wishes {
+    /// All that a history may have in it.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { masters: None, items: None, guard: true, power: true, calls: true }
+    }
 }
 
 impl History {
@@ -141,7 +169,51 @@ impl History {
         if wishes.guard && random.random_range(0..3) == 0 {
             profile.removals_max = Some(random.random_range(1..8));
         }
-        Self { seed, profile, items, rounds }
+        let mut history = Self { seed, profile, items, rounds };
+        if wishes.power {
+            history.let_power_fail();
+        }
+        if wishes.calls {
+            history.let_calls_fail();
+        }
+        history
+    }
+
+    /// In some histories the power fails. What is decided here changes nothing else of the history.
+    fn let_power_fail(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0070_6f77_6572);
+        if random.random_range(0..4) != 0 {
+            return;
+        }
+        self.profile.power = Power::Cut;
+        for _ in 0..random.random_range(1..6) {
+            let outputs = random.random_range(0..40);
+            let down_us = random.random_range(0..[5_000, 300_000][random.random_range(0..2)]);
+            let what = What::PowerCut { outputs, down_us };
+            self.insert(&mut random, what);
+        }
+    }
+
+    /// In some histories calls fail.
+    fn let_calls_fail(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0063_616c_6c73);
+        if random.random_range(0..4) != 0 {
+            return;
+        }
+        for _ in 0..random.random_range(1..10) {
+            let for_us = [300_000, 4_000_000, 30_000_000][random.random_range(0..3)];
+            let what = What::Failing { fault: Fault::pick(&mut random), for_us };
+            self.insert(&mut random, what);
+        }
+    }
+
+    /// Something more happens, at any time.
+    fn insert(&mut self, random: &mut ChaCha8Rng, what: What) {
+        let at_us = random.random_range(0..=self.profile.span_us);
+        let master = random.random_range(0..self.profile.masters);
+        let item = Item { at_us, master, what, salt: random.random() };
+        let position = self.items.partition_point(|before| before.at_us <= at_us);
+        self.items.insert(position, item);
     }
 
     /// How many items can be left out.
@@ -218,6 +290,26 @@ impl Profile {
             joins_us,
             span_us: last_us,
             removals_max: None,
+            power: Power::Steady,
+        }
+    }
+}
+
+impl Fault {
+    fn pick(random: &mut ChaCha8Rng) -> Self {
+        let calls = match random.random_range(0..20) {
+            0..12 => Calls::Effects(EFFECT_SORTS[random.random_range(0..EFFECT_SORTS.len())]),
+            12..14 => Calls::SyncBatch,
+            14..16 => Calls::List,
+            16..18 => Calls::Read,
+            18 => Calls::Record,
+            _ => Calls::Retain,
+        };
+        Self {
+            calls,
+            reason: REASONS[random.random_range(0..REASONS.len())],
+            when: [When::Before, When::Staged, When::After][random.random_range(0..3)],
+            times: [1, 1, 3, u32::MAX][random.random_range(0..4)],
         }
     }
 }

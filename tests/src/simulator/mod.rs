@@ -16,10 +16,12 @@
 
 pub mod disk;
 pub mod driver;
+pub mod faults;
 pub mod history;
 pub mod network;
 pub mod oracle;
 mod outputs;
+mod power;
 mod programs;
 mod properties;
 pub mod shrink;

@@ -27,6 +27,10 @@ struct Written {
     master: usize,
     path: Option<TreePath>,
     at_us: u64,
+    /// All masters on which it was closed; none if it was only ever shown by a disk.
+    writers: BTreeSet<usize>,
+    /// The masters whose users destroyed it.
+    destroyers: BTreeSet<usize>,
 }
 
 /// The journal.
@@ -66,8 +70,11 @@ impl Oracle {
             return;
         }
         let duty = if path.is_some() { Duty::Standing } else { Duty::Retained };
-        let written = self.contents.entry(hash).or_insert(Written { duty, master, path, at_us });
+        let (writers, destroyers) = Default::default();
+        let first = Written { duty, master, path, at_us, writers, destroyers };
+        let written = self.contents.entry(hash).or_insert(first);
         written.duty = written.duty.max(duty);
+        written.writers.insert(master);
     }
 
     /// Whether a user closed this content and none has destroyed it since.
@@ -77,10 +84,34 @@ impl Oracle {
     }
 
     /// A user overwrote or removed a content that the disk showed. It may be shown before it is closed.
-    pub fn destroyed(&mut self, hash: &ContentHash) {
+    pub fn destroyed(&mut self, hash: &ContentHash, master: usize) {
         let duty = Duty::Released;
-        let never = Written { duty, master: usize::MAX, path: None, at_us: 0 };
-        self.contents.entry(*hash).or_insert(never).duty = duty;
+        let (writers, destroyers) = Default::default();
+        let never = Written { duty, master, path: None, at_us: 0, writers, destroyers };
+        let written = self.contents.entry(*hash).or_insert(never);
+        written.duty = duty;
+        written.destroyers.insert(master);
+    }
+
+    /// The power of a master was cut. What its users had written and nobody had been told of may be gone, and
+    /// what they had destroyed may be there again: `is_told` knows the one, `is_there` the other.
+    pub fn power_cut(
+        &mut self,
+        master: usize,
+        is_told: impl Fn(&ContentHash) -> bool,
+        is_there: impl Fn(&ContentHash) -> bool,
+    ) {
+        for (hash, written) in &mut self.contents {
+            let (told, there) = (is_told(hash), is_there(hash));
+            if !told && !there && written.writers.remove(&master) && written.writers.is_empty() {
+                written.duty = Duty::Released;
+            }
+            let only_here = written.destroyers.iter().eq([&master]);
+            if told && there && only_here && !written.writers.is_empty() {
+                written.duty = Duty::Standing;
+                written.destroyers.clear();
+            }
+        }
     }
 
     /// A user removed what a path named, or settled its conflicts.

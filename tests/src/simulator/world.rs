@@ -14,8 +14,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::disk::{Disk, InodeKey, Node};
-use super::driver::{Master, master_id, member};
-use super::history::{Direction, History, Item, What};
+use super::driver::{Doom, End, Master, master_id, member};
+use super::history::{Direction, History, Item, Power, What};
 use super::network::{Epoch, Network};
 use super::oracle::Oracle;
 use super::programs::RunningProgram;
@@ -57,7 +57,7 @@ pub(super) enum Happening {
     Notice { end: usize, other: usize, epoch: Epoch },
     Connect { from: usize, to: usize },
     Fetch { master: usize, generation: u64, wanted: Wanted, attempt: usize },
-    Kill { master: usize, generation: u64, down_us: u64 },
+    End { master: usize, generation: u64, doom: Doom },
     Start(usize),
     Mend { from: usize, to: usize },
     HearAgain(usize),
@@ -112,11 +112,15 @@ impl World {
     fn new(history: History, lines: Lines) -> Self {
         let profile = &history.profile;
         let clock = Timestamp { seconds: 1_800_000_000, nanos: 0 };
-        let masters: Vec<Master> = (0..profile.masters)
-            .map(|index| {
-                Master::new(index, Disk::new(index as u64 + 1, profile.inode_numbers, clock))
-            })
-            .collect();
+        let disk = |index: usize| {
+            let mut disk = Disk::new(index as u64 + 1, profile.inode_numbers, clock);
+            if profile.power == Power::Cut {
+                disk.keep_journal();
+            }
+            disk
+        };
+        let masters: Vec<Master> =
+            (0..profile.masters).map(|index| Master::new(index, disk(index))).collect();
         Self {
             now_us: 0,
             queue: BTreeMap::new(),
@@ -290,8 +294,10 @@ impl World {
         self.network.heal();
         for master in 0..self.masters.len() {
             let this = &mut self.masters[master];
-            this.crash_after = None;
+            this.doom = None;
+            this.dark_until_us = 0;
             this.full_until_us = 0;
+            this.faults.clear();
             this.disk.set_unreadable(None);
             this.deaf_until_us = 0;
             let joined = master == 0 || this.inviter.is_some();
@@ -384,10 +390,10 @@ impl World {
                     self.fetch(master, wanted, attempt);
                 }
             }
-            Happening::Kill { master, generation, down_us } => {
-                let due = self.masters[master].crash_after.is_some();
+            Happening::End { master, generation, doom } => {
+                let due = self.masters[master].doom.is_some();
                 if self.is_current(master, generation) && due {
-                    self.kill(master, down_us);
+                    self.end(master, doom);
                 }
             }
             Happening::Start(master) => self.start(master),
@@ -471,7 +477,8 @@ impl World {
     }
 
     pub(super) fn start(&mut self, master: usize) {
-        if self.masters[master].running.is_some() {
+        let this = &self.masters[master];
+        if this.running.is_some() || this.dark_until_us > self.now_us {
             return;
         }
         self.moved_us = self.now_us;
@@ -486,14 +493,22 @@ impl World {
         self.connect_to_all(master);
     }
 
-    pub(super) fn kill(&mut self, master: usize, down_us: u64) {
+    /// A daemon ends, by itself or with its machine.
+    pub(super) fn end(&mut self, master: usize, doom: Doom) {
+        match doom.end {
+            End::Killed => self.kill(master),
+            End::PowerCut => self.cut_power(master, doom.down_us),
+        }
+        self.after(doom.down_us, Happening::Start(master));
+    }
+
+    pub(super) fn kill(&mut self, master: usize) {
         self.trace.note(self.now_us, &[2, master as u64], || format!("{master} is killed"));
         self.masters[master].kill();
         for (other, epoch) in self.network.died(master) {
             let delay_us = 100 + self.network.below(2_000_000);
             self.after(delay_us, Happening::Notice { end: other, other: master, epoch });
         }
-        self.after(down_us, Happening::Start(master));
     }
 
     fn item(&mut self, item: &Item) {
@@ -502,14 +517,10 @@ impl World {
         match item.what {
             What::User(habit) => self.start_program(master, habit, item.salt),
             What::Crash { outputs, down_us } => {
-                // A store is founded before its first daemon runs.
-                let founded = !self.masters[master].durable.log.is_empty();
-                if founded && self.masters[master].running.is_some() {
-                    self.masters[master].crash_after = Some((outputs, down_us));
-                    let generation = self.masters[master].generation;
-                    let delay_us = item.salt % CRASH_DELAY_US_MAX;
-                    self.after(delay_us, Happening::Kill { master, generation, down_us });
-                }
+                self.doom(item, Doom { steps: outputs, down_us, end: End::Killed });
+            }
+            What::PowerCut { outputs, down_us } => {
+                self.doom(item, Doom { steps: outputs, down_us, end: End::PowerCut });
             }
             What::Cut { other, direction, for_us } => {
                 self.cut(master, other, for_us);
@@ -522,6 +533,9 @@ impl World {
                 self.after(for_us, Happening::HearAgain(master));
             }
             What::Unreadable { for_us } => self.make_unreadable(master, item.salt, for_us),
+            What::Failing { fault, for_us } => {
+                self.masters[master].faults.add(fault, self.now_us + for_us);
+            }
             What::Full { for_us } => self.masters[master].full_until_us = self.now_us + for_us,
             What::Compact => self.masters[master].compact(),
             What::FullLook => {
@@ -530,6 +544,23 @@ impl World {
             What::Flush => self.give(master, Input::Flush),
             What::Resolve => self.resolve_any(master, item.salt),
             What::ClockJump { seconds } => self.masters[master].clock_skew_seconds += seconds,
+        }
+    }
+
+    fn doom(&mut self, item: &Item, doom: Doom) {
+        let this = &mut self.masters[item.master];
+        let (master, generation) = (item.master, this.generation);
+        // A store is founded before its first daemon runs.
+        let founded = !this.durable.log.is_empty();
+        if founded && this.running.is_some() {
+            this.doom = Some(doom);
+            self.after(item.salt % CRASH_DELAY_US_MAX, Happening::End { master, generation, doom });
+        } else if this.running.is_none() && doom.end == End::PowerCut {
+            let known = generation > 0;
+            self.cut_power(master, doom.down_us);
+            if known {
+                self.after(doom.down_us, Happening::Start(master));
+            }
         }
     }
 

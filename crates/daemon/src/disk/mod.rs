@@ -14,6 +14,7 @@ mod ahead;
 mod apply;
 mod attributes;
 mod durable;
+mod fresh;
 mod hints;
 mod ignore_rules;
 mod late;
@@ -44,6 +45,7 @@ use pleach_core::values::Problem;
 
 pub use attributes::{Owners, SpecialBits};
 pub use durable::Durable;
+pub use fresh::{Fresh, must_be_durable};
 pub use hints::{Dirty, Hints};
 pub use ignore_rules::IGNORE_NAME;
 pub use late::LateWriters;

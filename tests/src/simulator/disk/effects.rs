@@ -178,9 +178,16 @@ impl Disk {
         if self.occupant(&slot).is_some() {
             return Err(Outcome::Differs);
         }
-        let key = self.make(Node::Directory(BTreeMap::new()), attributes.mode);
+        let mode = if self.has_journal() { Mode::new(0o700) } else { attributes.mode };
+        let key = self.make(Node::Directory(BTreeMap::new()), mode);
         self.place(slot, key);
         batch.made.insert(key);
+        if self.has_journal() {
+            self.log();
+            self.inode_mut(key).mode = attributes.mode;
+            self.stamp_changed(key);
+            self.log();
+        }
         Ok(self.fingerprint(key))
     }
 
@@ -209,6 +216,9 @@ impl Disk {
         let key = self.make(node, mode);
         self.inode_mut(key).modified = mtime;
         self.place(slot, key);
+        // It was complete and durable before it was renamed here.
+        self.keep_bytes(key);
+        self.log();
         Ok(self.fingerprint(key))
     }
 
@@ -242,6 +252,7 @@ impl Disk {
         self.displace(&source);
         self.place(target, key);
         self.stamp_changed(key);
+        self.log();
         batch.renamed.insert(key);
         Ok(self.fingerprint(key))
     }
@@ -261,6 +272,7 @@ impl Disk {
         let was = self.fingerprint(key);
         self.displace(&slot);
         self.retain(key, at);
+        self.log();
         Ok(was)
     }
 
@@ -278,6 +290,7 @@ impl Disk {
         }
         self.displace(&slot);
         self.collect(key);
+        self.log();
         Ok(was)
     }
 
@@ -296,8 +309,10 @@ impl Disk {
         if !is_link {
             inode.mode = attributes.mode;
         }
-        inode.modified = mtime;
+        self.log();
+        self.inode_mut(key).modified = mtime;
         self.stamp_changed(key);
+        self.log();
         Ok(self.fingerprint(key))
     }
 }

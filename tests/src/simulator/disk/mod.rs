@@ -7,13 +7,16 @@
 
 mod calls;
 mod effects;
+mod journal;
 mod look;
 
 pub use calls::{Opened, Truncate};
 pub use effects::Batch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use journal::Journal;
 use pleach_core::values::{Body, ParkingId};
 use pleach_core::values::{FileContent, LateWrite, LinkTarget};
 use pleach_core::vocabulary::{
@@ -117,7 +120,7 @@ pub enum InodeNumbers {
 pub struct Disk {
     device: u64,
     numbers: InodeNumbers,
-    inodes: BTreeMap<InodeKey, Inode>,
+    inodes: BTreeMap<InodeKey, Rc<Inode>>,
     used_numbers: BTreeSet<u64>,
     next_key: u64,
     root: InodeKey,
@@ -128,6 +131,8 @@ pub struct Disk {
     unreadable: BTreeSet<InodeKey>,
     clock: Timestamp,
     mutations: u64,
+    /// What a power cut may leave; none where the power is never cut.
+    journal: Option<Journal>,
 }
 
 impl Disk {
@@ -147,6 +152,7 @@ impl Disk {
             unreadable: BTreeSet::new(),
             clock,
             mutations: 0,
+            journal: None,
         };
         disk.root = disk.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
         disk.inode_mut(disk.root).parent = Some(Parent::Root);
@@ -188,7 +194,7 @@ impl Disk {
         self.next_key += 1;
         let (modified, changed, born) = (now, now, now);
         let inode = Inode { number, mode, modified, changed, born, parent: None, open: 0, node };
-        self.inodes.insert(key, inode);
+        self.inodes.insert(key, Rc::new(inode));
         key
     }
 
@@ -210,7 +216,7 @@ impl Disk {
     }
 
     fn inode_mut(&mut self, key: InodeKey) -> &mut Inode {
-        self.inodes.get_mut(&key).expect("every key handed out is in the table")
+        Rc::make_mut(self.inodes.get_mut(&key).expect("every key handed out is in the table"))
     }
 
     fn entries(&self, directory: InodeKey) -> Result<&BTreeMap<Name, InodeKey>, Errno> {
@@ -247,7 +253,10 @@ impl Disk {
     }
 
     fn fingerprint(&self, key: InodeKey) -> Fingerprint {
-        let inode = self.inode(key);
+        self.fingerprint_of(self.inode(key))
+    }
+
+    fn fingerprint_of(&self, inode: &Inode) -> Fingerprint {
         let (kind, size) = match &inode.node {
             Node::Directory(_) => (Kind::Directory, 0),
             Node::File(bytes) => (Kind::File, bytes.len() as u64),
