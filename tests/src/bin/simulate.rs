@@ -93,8 +93,7 @@ fn main() -> ExitCode {
 }
 
 fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
-    let wishes =
-        Wishes { masters: options.masters, items: options.steps, ..Wishes::everything() };
+    let wishes = Wishes { masters: options.masters, items: options.steps, ..Wishes::everything() };
     let history = History::new(seed, wishes);
     let report = run(&history, Lines::Omit);
     tally.done.fetch_add(1, Ordering::Relaxed);

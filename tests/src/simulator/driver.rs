@@ -16,6 +16,7 @@ use pleach_core::vocabulary::{
 };
 use pleach_daemon::disk::{Fresh, must_be_durable};
 
+use super::backups::Saved;
 use super::disk::{Batch, Disk};
 use super::faults::{Calls, Fault, Faults, sort_of, told_path};
 
@@ -73,7 +74,7 @@ pub fn is_signed(change: &SignedChange) -> bool {
 }
 
 /// What survives a crash.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Durable {
     /// All changes, in order.
     pub log: Vec<SignedChange>,
@@ -197,6 +198,8 @@ pub struct Master {
     pub inviter: Option<usize>,
     /// The members it admits.
     pub admitted: BTreeSet<MasterId>,
+    /// The last backup of it.
+    pub saved: Option<Saved>,
     /// When it is killed.
     pub doom: Option<Doom>,
     /// Until when the machine has no power.
@@ -223,6 +226,7 @@ impl Master {
             generation: 0,
             inviter: None,
             admitted: BTreeSet::new(),
+            saved: None,
             doom: None,
             dark_until_us: 0,
             deaf_until_us: 0,

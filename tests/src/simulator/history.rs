@@ -9,7 +9,8 @@ use std::fmt;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::disk::InodeNumbers;
+use super::backups::Part;
+use super::disk::{Copying, InodeNumbers};
 use super::faults::{Calls, EFFECT_SORTS, Fault, REASONS, When};
 use super::user::Habit;
 
@@ -78,6 +79,10 @@ pub enum What {
     Deaf { for_us: u64 },
     /// Some directory can't be listed.
     Unreadable { for_us: u64 },
+    /// A backup is taken.
+    Backup,
+    /// The last backup is restored, or a part of it.
+    Restore { part: Part, down_us: u64 },
     /// Some calls fail.
     Failing { fault: Fault, for_us: u64 },
     /// Effects fail: no space.
@@ -131,13 +136,15 @@ pub struct Wishes {
     pub power: bool,
     /// Whether in some histories single calls fail.
     pub calls: bool,
+    /// Whether in some histories backups are restored.
+    pub backups: bool,
 }
 
 impl Wishes {
     /// All that a history may have in it.
     #[must_use]
     pub fn everything() -> Self {
-        Self { masters: None, items: None, guard: true, power: true, calls: true }
+        Self { masters: None, items: None, guard: true, power: true, calls: true, backups: true }
     }
 }
 
@@ -176,6 +183,9 @@ impl History {
         if wishes.calls {
             history.let_calls_fail();
         }
+        if wishes.backups {
+            history.let_backups_be_restored();
+        }
         history
     }
 
@@ -207,10 +217,38 @@ impl History {
         }
     }
 
+    /// In some histories backups are taken and restored.
+    fn let_backups_be_restored(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0062_6163_6b75);
+        if random.random_range(0..5) != 0 {
+            return;
+        }
+        for _ in 0..random.random_range(1..3) {
+            let master = random.random_range(0..self.profile.masters);
+            let [first, second] = [0; 2].map(|_| random.random_range(0..=self.profile.span_us));
+            self.insert_at(&mut random, first.min(second), master, What::Backup);
+            let copying =
+                if random.random_range(0..2) == 0 { Copying::All } else { Copying::Differing };
+            let part = match random.random_range(0..4) {
+                0 => Part::Tree(copying),
+                1 => Part::State,
+                2 => Part::Both(copying),
+                _ => Part::Disk,
+            };
+            let down_us = random.random_range(0..[5_000, 300_000][random.random_range(0..2)]);
+            let what = What::Restore { part, down_us };
+            self.insert_at(&mut random, first.max(second), master, what);
+        }
+    }
+
     /// Something more happens, at any time.
     fn insert(&mut self, random: &mut ChaCha8Rng, what: What) {
         let at_us = random.random_range(0..=self.profile.span_us);
         let master = random.random_range(0..self.profile.masters);
+        self.insert_at(random, at_us, master, what);
+    }
+
+    fn insert_at(&mut self, random: &mut ChaCha8Rng, at_us: u64, master: usize, what: What) {
         let item = Item { at_us, master, what, salt: random.random() };
         let position = self.items.partition_point(|before| before.at_us <= at_us);
         self.items.insert(position, item);

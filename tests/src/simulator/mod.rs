@@ -14,6 +14,7 @@
 //!
 //! Deliberately without real files, sockets, clocks and threads.
 
+pub mod backups;
 pub mod disk;
 pub mod driver;
 pub mod faults;

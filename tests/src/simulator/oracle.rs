@@ -114,6 +114,15 @@ impl Oracle {
         }
     }
 
+    /// A backup was restored: what is nowhere any more was only there.
+    pub fn undone(&mut self, is_kept: impl Fn(&ContentHash) -> bool) {
+        for (hash, written) in &mut self.contents {
+            if written.duty != Duty::Released && !is_kept(hash) {
+                written.duty = Duty::Released;
+            }
+        }
+    }
+
     /// A user removed what a path named, or settled its conflicts.
     pub fn path_closed(&mut self, path: &TreePath) {
         self.closed.insert(path.clone());

@@ -32,7 +32,8 @@ impl World {
         self.programs.iter_mut().for_each(|program| program.end_with(master));
         let this = &mut self.masters[master];
         let late: Vec<_> = self.late.iter().filter(|(of, _)| *of == master).copied().collect();
-        let before: Vec<_> = late.iter().map(|(_, key)| this.disk.bytes(*key).map(<[u8]>::to_vec)).collect();
+        let before: Vec<_> =
+            late.iter().map(|(_, key)| this.disk.bytes(*key).map(<[u8]>::to_vec)).collect();
         this.lose_power(&mut self.random);
         this.dark_until_us = self.now_us + down_us;
         for (late, before) in late.into_iter().zip(before) {
@@ -129,7 +130,7 @@ fn returning(
 }
 
 /// All contents that the recorded changes make the tree or a conflict hold.
-fn told(durable: &Durable) -> Result<BTreeSet<ContentHash>, String> {
+pub(super) fn told(durable: &Durable) -> Result<BTreeSet<ContentHash>, String> {
     let writer = WriterId::new(master_id(0), [0; 8]);
     let (snapshot, from) = match &durable.snapshot {
         Some((bytes, position)) => (Some(bytes.as_slice()), *position),
@@ -137,11 +138,8 @@ fn told(durable: &Durable) -> Result<BTreeSet<ContentHash>, String> {
     };
     let replica = Replica::open(writer, snapshot, durable.log[from..].to_vec());
     let replica = replica.map_err(|error| error.to_string())?;
-    let mut told: BTreeSet<ContentHash> = replica
-        .tree()
-        .entries()
-        .filter_map(|(_, entry)| key_of(&entry.body))
-        .collect();
+    let mut told: BTreeSet<ContentHash> =
+        replica.tree().entries().filter_map(|(_, entry)| key_of(&entry.body)).collect();
     let conflicts = replica.conflicts();
     let versions = conflicts.iter().flat_map(|conflict| &conflict.versions);
     told.extend(versions.filter_map(|version| key_of(&version.body)));

@@ -533,6 +533,8 @@ impl World {
                 self.after(for_us, Happening::HearAgain(master));
             }
             What::Unreadable { for_us } => self.make_unreadable(master, item.salt, for_us),
+            What::Backup => self.masters[master].back_up(),
+            What::Restore { part, down_us } => self.restore(master, part, down_us),
             What::Failing { fault, for_us } => {
                 self.masters[master].faults.add(fault, self.now_us + for_us);
             }

@@ -5,13 +5,12 @@
 //! was not made durable by an fsync of that file, or of the file system, may be there, or what was there
 //! before, or nothing, or a part, or zeros.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use pleach_core::values::ParkingId;
 use pleach_core::vocabulary::{ContentHash, Fingerprint, TreePath};
 use rand::{Rng, RngExt};
-use std::collections::BTreeSet;
 
 use super::{Disk, Inode, InodeKey, Node};
 
@@ -21,6 +20,7 @@ const OPERATIONS_MAX: usize = 400;
 /// Everything of a disk that has a place on it, at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
+    root: InodeKey,
     inodes: BTreeMap<InodeKey, Rc<Inode>>,
     used_numbers: BTreeSet<u64>,
     parked: BTreeMap<ParkingId, InodeKey>,
@@ -61,8 +61,9 @@ impl Disk {
         self.journal.is_some()
     }
 
-    fn image(&self) -> Image {
+    pub(super) fn image(&self) -> Image {
         Image {
+            root: self.root,
             inodes: self.inodes.clone(),
             used_numbers: self.used_numbers.clone(),
             parked: self.parked.clone(),
@@ -128,18 +129,27 @@ impl Disk {
         let Some(mut journal) = self.journal.take() else { return };
         let left = random.random_range(0..journal.images.len());
         let image = journal.images.swap_remove(left);
-        let Image { inodes, used_numbers, parked, versions, displaced_from } = image;
-        (self.inodes, self.used_numbers, self.parked) = (inodes, used_numbers, parked);
-        (self.versions, self.displaced_from) = (versions, displaced_from);
+        self.set_image(image);
         self.unreadable.clear();
         for key in self.inodes.keys().copied().collect::<Vec<_>>() {
             self.tear(key, journal.bytes.get(&key), random);
-            self.inode_mut(key).open = 0;
-            self.collect(key);
         }
+        self.close_all();
         self.mutations += 1;
         self.keep_journal();
         self.sync_all();
+    }
+
+    /// All that is on the disk now is durable.
+    pub(super) fn restart_journal(&mut self) {
+        self.log();
+        self.sync_all();
+    }
+
+    pub(super) fn set_image(&mut self, image: Image) {
+        let Image { root, inodes, used_numbers, parked, versions, displaced_from } = image;
+        (self.root, self.inodes, self.used_numbers) = (root, inodes, used_numbers);
+        (self.parked, self.versions, self.displaced_from) = (parked, versions, displaced_from);
     }
 
     fn tear(&mut self, key: InodeKey, durable: Option<&Vec<u8>>, random: &mut impl Rng) {

@@ -5,11 +5,13 @@
 //! ext4 does. Deliberately without hard links, owners, extended attributes, ignore rules and
 //! permission checks: everybody here is root.
 
+mod backup;
 mod calls;
 mod effects;
 mod journal;
 mod look;
 
+pub use backup::{Backup, Copying};
 pub use calls::{Opened, Truncate};
 pub use effects::Batch;
 
