@@ -99,7 +99,7 @@ impl World {
     }
 
     /// What was only on the disk that is gone, or in the log that is gone, is gone.
-    fn excuse_what_is_undone(&mut self) {
+    pub(super) fn excuse_what_is_undone(&mut self) {
         let mut known: BTreeSet<ContentHash> = BTreeSet::new();
         for index in 0..self.masters.len() {
             match told(&self.masters[index].durable) {

@@ -29,12 +29,6 @@ pub fn master_id(index: usize) -> MasterId {
     MasterId(*blake3::hash(&[index as u8]).as_bytes())
 }
 
-/// The position of a master by its identity.
-#[must_use]
-pub fn master_index(id: MasterId, masters: usize) -> Option<usize> {
-    (0..masters).find(|&index| master_id(index) == id)
-}
-
 /// Signs with a keyed hash: as good as a signature where nobody lies.
 #[derive(Debug)]
 struct HashSigner(MasterId);
@@ -186,6 +180,8 @@ pub enum End {
 pub struct Master {
     /// Its position.
     pub index: usize,
+    /// Whose key it has: its own, unless it is a clone.
+    pub identity: usize,
     /// Its disk.
     pub disk: Disk,
     /// What it made durable.
@@ -220,6 +216,7 @@ impl Master {
     pub fn new(index: usize, disk: Disk) -> Self {
         Self {
             index,
+            identity: index,
             disk,
             durable: Durable::default(),
             running: None,
@@ -243,7 +240,7 @@ impl Master {
         nonce: u64,
         removals_max: Option<usize>,
     ) -> Result<(), String> {
-        let master = master_id(self.index);
+        let master = master_id(self.identity);
         let identity = Identity {
             store: STORE,
             founder: master_id(0),
@@ -306,7 +303,7 @@ impl Master {
     /// What looks have found is made durable before these are recorded, as the daemon does.
     pub fn settle(&mut self, records: &[Record]) {
         let Some(running) = &mut self.running else { return };
-        if !self.disk.has_journal() || !must_be_durable(records, master_id(self.index)) {
+        if !self.disk.has_journal() || !must_be_durable(records, master_id(self.identity)) {
             return;
         }
         let fresh = running.fresh.take();

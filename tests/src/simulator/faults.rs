@@ -96,17 +96,27 @@ pub struct Fault {
 
 /// The faults of one master.
 #[derive(Debug, Default)]
-pub struct Faults(Vec<(Fault, u64)>);
+pub struct Faults {
+    present: Vec<(Fault, u64)>,
+    /// Whether any call has failed by now.
+    met: bool,
+}
 
 impl Faults {
     /// From now on, and until a moment, these calls fail.
     pub fn add(&mut self, fault: Fault, until_us: u64) {
-        self.0.push((fault, until_us));
+        self.present.push((fault, until_us));
     }
 
     /// All calls succeed again.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.present.clear();
+    }
+
+    /// Whether any call has failed by now.
+    #[must_use]
+    pub fn any_met(&self) -> bool {
+        self.met
     }
 
     /// The fault that a call meets, if it does.
@@ -114,8 +124,9 @@ impl Faults {
         let met = |(fault, until_us): &&mut (Fault, u64)| {
             fault.calls == calls && fault.times > 0 && *until_us > now_us
         };
-        let (fault, _) = self.0.iter_mut().find(met)?;
+        let (fault, _) = self.present.iter_mut().find(met)?;
         fault.times -= 1;
+        self.met = true;
         Some(*fault)
     }
 }

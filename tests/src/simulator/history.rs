@@ -83,6 +83,10 @@ pub enum What {
     Backup,
     /// The last backup is restored, or a part of it.
     Restore { part: Part, down_us: u64 },
+    /// A machine is copied, and both go on.
+    CloneMachine,
+    /// The others are connected to the other one of a master and its clone.
+    TakeTurns,
     /// Some calls fail.
     Failing { fault: Fault, for_us: u64 },
     /// Effects fail: no space.
@@ -138,13 +142,23 @@ pub struct Wishes {
     pub calls: bool,
     /// Whether in some histories backups are restored.
     pub backups: bool,
+    /// Whether in some histories a machine is cloned.
+    pub clones: bool,
 }
 
 impl Wishes {
     /// All that a history may have in it.
     #[must_use]
     pub fn everything() -> Self {
-        Self { masters: None, items: None, guard: true, power: true, calls: true, backups: true }
+        Self {
+            masters: None,
+            items: None,
+            guard: true,
+            power: true,
+            calls: true,
+            backups: true,
+            clones: true,
+        }
     }
 }
 
@@ -186,6 +200,9 @@ impl History {
         if wishes.backups {
             history.let_backups_be_restored();
         }
+        if wishes.clones {
+            history.let_a_machine_be_cloned();
+        }
         history
     }
 
@@ -198,7 +215,8 @@ impl History {
         self.profile.power = Power::Cut;
         for _ in 0..random.random_range(1..6) {
             let outputs = random.random_range(0..40);
-            let down_us = random.random_range(0..[5_000, 300_000][random.random_range(0..2)]);
+            let down_us = [5_000, 300_000][random.random_range(0..2)];
+            let down_us = random.random_range(0..down_us);
             let what = What::PowerCut { outputs, down_us };
             self.insert(&mut random, what);
         }
@@ -235,9 +253,22 @@ impl History {
                 2 => Part::Both(copying),
                 _ => Part::Disk,
             };
-            let down_us = random.random_range(0..[5_000, 300_000][random.random_range(0..2)]);
+            let down_us = [5_000, 300_000][random.random_range(0..2)];
+            let down_us = random.random_range(0..down_us);
             let what = What::Restore { part, down_us };
             self.insert_at(&mut random, first.max(second), master, what);
+        }
+    }
+
+    /// In some histories a machine is cloned.
+    fn let_a_machine_be_cloned(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0063_6c6f_6e65);
+        if random.random_range(0..8) != 0 {
+            return;
+        }
+        self.insert(&mut random, What::CloneMachine);
+        for _ in 0..random.random_range(0..5) {
+            self.insert(&mut random, What::TakeTurns);
         }
     }
 

@@ -192,7 +192,7 @@ impl Oracle {
                 }
             };
             if !kept {
-                let Written { duty, master, path, at_us } = written;
+                let Written { duty, master, path, at_us, .. } = written;
                 let path = path.as_ref().map_or("a removed file".to_owned(), ToString::to_string);
                 let versions = if retained.contains(hash) { "is" } else { "not even" };
                 lost.push(format!(

@@ -7,9 +7,7 @@ use pleach_core::values::{Member, Message, Outcome, ProblemKind, Record};
 use pleach_core::vocabulary::{ContentHash, VersionVector};
 use rand::RngExt;
 
-use super::driver::{
-    DiskStep, Space, Tried, holds_change, is_signed, master_id, master_index, tells_of_unrecorded,
-};
+use super::driver::{DiskStep, Space, Tried, holds_change, is_signed, tells_of_unrecorded};
 use super::faults::{Calls, Fault};
 use super::network::pair;
 use super::properties::Property;
@@ -81,7 +79,7 @@ impl World {
                 }
             }
             Output::Send(to, message) => {
-                if let Some(to) = master_index(to, self.masters.len()) {
+                if let Some(to) = self.index_of(to) {
                     self.check_recorded(master, &message);
                     self.send(master, to, message);
                 }
@@ -209,7 +207,7 @@ impl World {
         to: pleach_core::vocabulary::MasterId,
         known: &VersionVector,
     ) {
-        let Some(to) = master_index(to, self.masters.len()) else { return };
+        let Some(to) = self.index_of(to) else { return };
         let mut missing = self.masters[from].durable.missing_from(known);
         while !missing.is_empty() {
             let count = self.random.random_range(1..=CHANGES_MAX).min(missing.len());
@@ -222,7 +220,7 @@ impl World {
         if let Message::Changes { changes, .. } = message {
             assert!(changes.iter().all(is_signed), "changes travel with their signatures");
         }
-        self.give(to, Input::Received(master_id(from), message.clone()));
+        self.give(to, Input::Received(self.id_of(from), message.clone()));
     }
 
     fn fetch_soon(&mut self, master: usize, wanted: Wanted, attempt: usize) {
@@ -250,7 +248,8 @@ impl World {
         };
         let loss = if self.healed { 0 } else { self.history.profile.fetch_loss_percent };
         let lost = self.network.below(100) < u64::from(loss);
-        let bytes = master_index(provider, self.masters.len())
+        let bytes = self
+            .index_of(provider)
             .filter(|&provider| {
                 let epoch = self.network.epoch(master, provider);
                 epoch.is_some_and(|epoch| self.network.carries(master, provider, epoch)) && !lost
@@ -288,6 +287,11 @@ impl World {
         let durable = &mut self.masters[master].durable;
         match bytes.or_else(|| durable.staged.get(&hash).cloned()) {
             Some(bytes) => drop(durable.retained.insert(hash, bytes)),
+            // A call failed before, and what was staged is gone.
+            None if self.masters[master].faults.any_met() => {
+                let (kind, reason) = (ProblemKind::Io, "it is not staged".to_owned());
+                self.give(master, Input::NotTaken { hash, kind, reason });
+            }
             None => self.fail(Property::VersionsRetained, format!("{hash:?} is not staged")),
         }
     }
@@ -312,11 +316,12 @@ impl World {
     fn admits(&self, master: usize, other: usize) -> bool {
         let this = &self.masters[master];
         this.running.is_some()
-            && (this.inviter == Some(other) || this.admitted.contains(&master_id(other)))
+            && (this.inviter == Some(self.masters[other].identity)
+                || this.admitted.contains(&self.id_of(other)))
     }
 
     pub(super) fn connect(&mut self, from: usize, to: usize) {
-        if !self.admits(from, to) || !self.admits(to, from) {
+        if !self.can_meet(from, to) || !self.admits(from, to) || !self.admits(to, from) {
             return;
         }
         let (a, b) = pair(from, to);
@@ -324,7 +329,7 @@ impl World {
         self.moved_us = self.now_us;
         self.trace.note(self.now_us, &[9, a as u64, b as u64], || format!("{a} and {b} connect"));
         for (end, other) in [(a, b), (b, a)] {
-            let other = master_id(other);
+            let other = self.id_of(other);
             // Who has not noticed yet that the old connection is gone may never learn of it.
             if knew.contains(&end) && self.network.below(2) == 0 {
                 continue;

@@ -13,6 +13,7 @@ use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::clones::Twins;
 use super::disk::{Disk, InodeKey, Node};
 use super::driver::{Doom, End, Master, master_id, member};
 use super::history::{Direction, History, Item, Power, What};
@@ -91,6 +92,8 @@ pub struct World {
     pub(super) moved_us: u64,
     /// When the last hint of each master arrives.
     pub(super) hints_us: Vec<u64>,
+    /// A master that was cloned, and its clone.
+    pub(super) twins: Option<Twins>,
     /// Whether a conflict was settled since this was last reset.
     resolved: bool,
 }
@@ -138,6 +141,7 @@ impl World {
             failure: None,
             healed: false,
             moved_us: 0,
+            twins: None,
             resolved: false,
             history,
         }
@@ -155,6 +159,7 @@ impl World {
         }
         self.run_until(self.history.profile.span_us);
         self.heal();
+        self.part_twins();
         self.settle_and_check();
         self.let_go_of_versions();
         for round in std::mem::take(&mut self.history.rounds) {
@@ -263,7 +268,7 @@ impl World {
     }
 
     /// Lets things happen until nothing has moved for long.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.moved_us = self.now_us;
         let mut steps = 0;
         while let Some((&(at_us, _), _)) = self.queue.first_key_value() {
@@ -300,7 +305,7 @@ impl World {
             this.faults.clear();
             this.disk.set_unreadable(None);
             this.deaf_until_us = 0;
-            let joined = master == 0 || this.inviter.is_some();
+            let joined = this.identity == 0 || this.inviter.is_some();
             if this.running.is_none() && joined {
                 self.start(master);
             }
@@ -314,6 +319,10 @@ impl World {
             self.trace.note(self.now_us, &[], || format!("!! {property:?}: {detail}"));
             self.failure = Some(Failure { property, detail });
         }
+    }
+
+    pub(super) fn forget_happenings(&mut self, forget: impl Fn(&Happening) -> bool) {
+        self.queue.retain(|_, happening| !forget(happening));
     }
 
     pub(super) fn after(&mut self, delay_us: u64, happening: Happening) {
@@ -380,7 +389,7 @@ impl World {
             }
             Happening::Notice { end, other, epoch } => {
                 if self.network.disconnect(end, other, epoch) {
-                    self.give(end, Input::PeerGone(master_id(other)));
+                    self.give(end, Input::PeerGone(self.id_of(other)));
                     self.connect_soon(end, other);
                 }
             }
@@ -515,7 +524,9 @@ impl World {
         let master = item.master;
         self.trace.note(self.now_us, &[3, master as u64, item.salt], || format!("** {item}"));
         match item.what {
-            What::User(habit) => self.start_program(master, habit, item.salt),
+            What::User(habit) => {
+                self.start_program(self.actor(master, item.salt), habit, item.salt);
+            }
             What::Crash { outputs, down_us } => {
                 self.doom(item, Doom { steps: outputs, down_us, end: End::Killed });
             }
@@ -533,6 +544,8 @@ impl World {
                 self.after(for_us, Happening::HearAgain(master));
             }
             What::Unreadable { for_us } => self.make_unreadable(master, item.salt, for_us),
+            What::CloneMachine => self.clone_machine(master),
+            What::TakeTurns => self.take_turns(),
             What::Backup => self.masters[master].back_up(),
             What::Restore { part, down_us } => self.restore(master, part, down_us),
             What::Failing { fault, for_us } => {

@@ -26,7 +26,10 @@ pub struct Fresh {
 pub fn must_be_durable(records: &[Record], me: MasterId) -> bool {
     records.iter().any(|record| match record {
         Record::Change(change) => change.author == me,
-        Record::Base { .. } | Record::Intent { .. } => false,
+        // What was found and is somebody else's already counts as here: a torn file in its place would pass
+        // for an edit later, and what is gone for something new.
+        Record::Base { .. } => true,
+        Record::Intent { .. } => false,
     })
 }
 

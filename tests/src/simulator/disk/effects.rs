@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pleach_core::values::{
     Effect, Expected, FileContent, Location, Outcome, Problem, ProblemKind, PutSource,
 };
-use pleach_core::vocabulary::{
-    Attributes, ContentHash, Fingerprint, Mode, Name, Timestamp, TreePath,
-};
+use pleach_core::vocabulary::{Attributes, ContentHash, Fingerprint, Mode, Name, Timestamp};
 
 use super::{Disk, InodeKey, Node, Parent};
 
@@ -40,7 +38,7 @@ impl Disk {
         let result = match effect {
             Effect::MakeDirectory { at, attributes } => self.put_directory(batch, at, attributes),
             Effect::PutFile { at, expected, content, attributes, source } => {
-                match self.source_bytes(source, content, staged) {
+                match self.source_bytes(at, source, content, staged) {
                     Ok(bytes) => self.put(
                         batch,
                         at,
@@ -146,6 +144,7 @@ impl Disk {
 
     fn source_bytes(
         &self,
+        at: &Location,
         source: &PutSource,
         content: &FileContent,
         staged: &BTreeMap<ContentHash, Vec<u8>>,
@@ -155,7 +154,7 @@ impl Disk {
             PutSource::Empty => Vec::new(),
             PutSource::Staged => match staged.get(&content.hash) {
                 Some(bytes) => bytes.clone(),
-                None => return Err(failed("it is not staged")),
+                None => return Err(missing(at)),
             },
             PutSource::Local(path) => self.read(path).ok_or(Outcome::Differs)?.to_vec(),
         };
@@ -317,10 +316,9 @@ impl Disk {
     }
 }
 
-fn failed(reason: &str) -> Outcome {
-    Outcome::Failed(Problem {
-        kind: ProblemKind::Io,
-        path: TreePath::root(),
-        reason: reason.to_owned(),
-    })
+/// It is not staged.
+fn missing(at: &Location) -> Outcome {
+    let (Location::Tree(path) | Location::Parked(_, path)) = at;
+    let (path, reason) = (path.clone(), "its content is not staged".to_owned());
+    Outcome::Failed(Problem { kind: ProblemKind::ContentMissing, path, reason })
 }
