@@ -35,6 +35,9 @@ struct Options {
     /// Leave out what some histories have in them: power, calls, backups, clones.
     #[arg(long, value_delimiter = ',')]
     without: Vec<Fault>,
+    /// Only histories that have one of those in them.
+    #[arg(long)]
+    faulty: bool,
     /// Print everything that happens in each history, shrunk if it fails, and the hash of it.
     #[arg(long)]
     trace: bool,
@@ -120,6 +123,9 @@ fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
         ..Wishes::everything()
     };
     let history = History::new(seed, wishes);
+    if options.faulty && !history.has_rare_faults() {
+        return;
+    }
     let report = run(&history, Lines::Omit);
     tally.done.fetch_add(1, Ordering::Relaxed);
     tally.events.fetch_add(report.events, Ordering::Relaxed);

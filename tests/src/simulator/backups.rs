@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use pleach_core::engine::Input;
 use pleach_core::vocabulary::ContentHash;
 
 use super::disk::{Backup, Copying, Listing};
-use super::driver::{Durable, Master};
+use super::driver::{Durable, Master, master_id, member};
 use super::oracle::key_of;
 use super::power::told;
 use super::properties::Property;
@@ -78,6 +79,22 @@ impl World {
             self.tree_was_wanted(master, &before);
         }
         self.excuse_what_is_undone();
+    }
+
+    /// Whom the founder does not know any more, since a backup of it was restored, joins again.
+    pub(super) fn invite_again(&mut self) {
+        let Some(running) = &self.masters[0].running else { return };
+        let members = running.engine.replica().members();
+        let forgotten: Vec<usize> = self
+            .masters
+            .iter()
+            .filter(|master| master.inviter.is_some() && master.index == master.identity)
+            .filter(|master| !members.iter().any(|m| m.master == master_id(master.identity)))
+            .map(|master| master.index)
+            .collect();
+        for master in forgotten {
+            self.give(0, Input::SetMember(member(master, 0)));
+        }
     }
 
     /// The restored tree is what its user wants: as if that had been written, renamed and removed by hand.

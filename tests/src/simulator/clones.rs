@@ -44,7 +44,10 @@ impl World {
     pub(super) fn clone_machine(&mut self, original: usize) {
         let clone = self.masters.len();
         let this = &self.masters[original];
-        let ready = this.running.is_some() && this.disk.parked().is_empty();
+        // One that knows nobody is let in by nobody: it joins anew, as any other master does.
+        let known =
+            this.running.as_ref().map_or(0, |running| running.engine.replica().members().len());
+        let ready = known > 1 && this.disk.parked().is_empty();
         if self.twins.is_some() || !ready || this.durable.log.is_empty() {
             return;
         }
@@ -100,7 +103,7 @@ impl World {
                 return;
             }
             let is_turn_of_original = self.twins.is_some_and(|twins| twins.hidden == twins.clone);
-            if turn > 1 && is_turn_of_original && self.all_know_the_same() {
+            if turn > 1 && is_turn_of_original && self.all_have_the_same() {
                 break;
             }
             self.take_turns();
@@ -123,7 +126,11 @@ impl World {
         self.excuse_what_is_undone();
     }
 
-    fn all_know_the_same(&self) -> bool {
+    fn all_have_the_same(&self) -> bool {
+        let mut running = self.masters.iter().filter_map(|master| master.running.as_ref());
+        if !running.all(|running| running.engine.is_quiet()) {
+            return false;
+        }
         let mut heads = self
             .masters
             .iter()

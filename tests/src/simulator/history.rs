@@ -291,6 +291,20 @@ impl History {
         self.items.len() + self.rounds.iter().map(Vec::len).sum::<usize>()
     }
 
+    /// Whether the power fails, calls fail, a backup is restored, or a machine is cloned.
+    #[must_use]
+    pub fn has_rare_faults(&self) -> bool {
+        self.items.iter().any(|item| {
+            matches!(
+                item.what,
+                What::PowerCut { .. }
+                    | What::Failing { .. }
+                    | What::Restore { .. }
+                    | What::CloneMachine
+            )
+        })
+    }
+
     /// Whether nothing happens at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

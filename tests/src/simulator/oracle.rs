@@ -93,21 +93,20 @@ impl Oracle {
         written.destroyers.insert(master);
     }
 
-    /// The power of a master was cut. What its users had written and nobody had been told of may be gone, and
-    /// what they had destroyed may be there again: `is_told` knows the one, `is_there` the other.
-    pub fn power_cut(
-        &mut self,
-        master: usize,
-        is_told: impl Fn(&ContentHash) -> bool,
-        is_there: impl Fn(&ContentHash) -> bool,
-    ) {
+    /// The power of a master was cut: what its users had written, and nobody had been told of, may be gone.
+    pub fn power_cut(&mut self, master: usize, is_kept: impl Fn(&ContentHash) -> bool) {
         for (hash, written) in &mut self.contents {
-            let (told, there) = (is_told(hash), is_there(hash));
-            if !told && !there && written.writers.remove(&master) && written.writers.is_empty() {
+            if !is_kept(hash) && written.writers.remove(&master) && written.writers.is_empty() {
                 written.duty = Duty::Released;
             }
+        }
+    }
+
+    /// What only the users of a master had destroyed, and nobody had been told of, may be there again.
+    pub fn back_again(&mut self, master: usize, is_back: impl Fn(&ContentHash) -> bool) {
+        for (hash, written) in &mut self.contents {
             let only_here = written.destroyers.iter().eq([&master]);
-            if told && there && only_here && !written.writers.is_empty() {
+            if only_here && !written.writers.is_empty() && is_back(hash) {
                 written.duty = Duty::Standing;
                 written.destroyers.clear();
             }

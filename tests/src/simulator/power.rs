@@ -46,12 +46,19 @@ impl World {
             Ok(told) => told,
             Err(error) => return self.fail(Property::Opens, error),
         };
-        let mut there = contents_of(&self.masters[master].disk);
-        if self.twins.is_some() || self.masters[master].saved.is_some() {
-            // What was destroyed and is there again may be destroyed all the same by a copy of this disk.
-            there.retain(|hash| self.oracle.wants(hash));
+        let this = &self.masters[master];
+        let listing = this.disk.listing();
+        let in_tree: BTreeSet<ContentHash> =
+            listing.values().filter_map(|entry| key_of(&entry.body)).collect();
+        let versions = this.disk.version_hashes();
+        self.oracle.power_cut(master, |hash| {
+            told.contains(hash) || in_tree.contains(hash) || versions.contains(hash)
+        });
+        // A copy of this disk may have what was destroyed, and is there again, destroyed all the same.
+        if self.twins.is_none() && this.saved.is_none() {
+            let is_back = |hash: &ContentHash| told.contains(hash) && in_tree.contains(hash);
+            self.oracle.back_again(master, is_back);
         }
-        self.oracle.power_cut(master, |hash| told.contains(hash), |hash| there.contains(hash));
     }
 
     /// Records: what was found on the disk is made durable before, if it has to be.
@@ -148,11 +155,4 @@ pub(super) fn told(durable: &Durable) -> Result<BTreeSet<ContentHash>, String> {
     let versions = conflicts.iter().flat_map(|conflict| &conflict.versions);
     told.extend(versions.filter_map(|version| key_of(&version.body)));
     Ok(told)
-}
-
-/// All contents of files and links in the tree and among the versions of a disk.
-fn contents_of(disk: &Disk) -> BTreeSet<ContentHash> {
-    let listing = disk.listing();
-    let in_tree = listing.values().filter_map(|entry| key_of(&entry.body));
-    in_tree.chain(disk.version_hashes()).collect()
 }

@@ -199,6 +199,7 @@ impl World {
             return;
         }
         let Some((late, bytes)) = this.disk.late_write(key) else { return };
+        this.disk.sync_file(key);
         self.moved_us = self.now_us;
         this.durable.staged.insert(late.content.hash, bytes);
         self.trace.note(self.now_us, &[12, master as u64], || format!("{master} {late:?}"));

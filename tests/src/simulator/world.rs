@@ -312,6 +312,7 @@ impl World {
             self.give(master, Input::Hints(vec![Hint::Subtree(TreePath::root())]));
             self.connect_to_all(master);
         }
+        self.invite_again();
     }
 
     pub(super) fn fail(&mut self, property: Property, detail: String) {

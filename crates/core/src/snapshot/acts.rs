@@ -42,6 +42,27 @@ pub struct SnapshotRules<'a> {
     pub removals_max: usize,
     /// Entries that may be removed in any case, and don't count.
     pub passing: &'a BTreeSet<BaseId>,
+    /// Entries that an effect of ours may have replaced or removed without anybody knowing: what a user did
+    /// in their place may have seen the one or the other.
+    pub doubtful: Doubtful<'a>,
+}
+
+/// Entries of which the base may lag behind our own effects.
+#[derive(Clone, Copy, Debug)]
+pub enum Doubtful<'a> {
+    /// All: a crash may have come between effects and their record.
+    All,
+    /// Those of which an effect failed, after it was done for all that is known.
+    These(&'a BTreeSet<BaseId>),
+}
+
+impl Doubtful<'_> {
+    fn contains(&self, id: BaseId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(these) => these.contains(&id),
+        }
+    }
 }
 
 struct Writer<'a, T> {
@@ -262,7 +283,7 @@ impl<T: TreeView> Writer<'_, T> {
             return body;
         }
         let directory = self.directory_of(id);
-        let seen = entry.nodes.clone();
+        let seen = self.seen_by_writer(id, entry, tree);
         let inherited: SmallVec<[SeenNodes; 1]> = inherits
             .iter()
             .filter_map(|&id| self.base.entry(id))
@@ -282,6 +303,17 @@ impl<T: TreeView> Writer<'_, T> {
         };
         self.push(act, done);
         body
+    }
+
+    /// What the user who wrote in an entry's place had seen there. Where our own effect may have come first,
+    /// nobody knows whether that was what the base has or what the tree has: neither is superseded.
+    fn seen_by_writer(&self, id: BaseId, entry: &BaseEntry, tree: Option<&EntryView>) -> SeenNodes {
+        let mut seen = entry.nodes.clone();
+        let is_replaced = tree.is_some_and(|view| !view.body.same_bytes(&entry.body));
+        if is_replaced && self.rules.doubtful.contains(id) {
+            seen.iter_mut().for_each(|seen| seen.contents.clear());
+        }
+        seen
     }
 
     fn directory_touch(
@@ -432,11 +464,19 @@ impl<T: TreeView> Writer<'_, T> {
 
     fn remove(&mut self, id: BaseId) {
         let entry = self.base.entry(id).expect("what is removed was in the base");
-        if entry.nodes.iter().any(|seen| self.tree.entry(seen.node).is_some()) {
+        let by_us = self.rules.doubtful.contains(id) && self.is_hidden(entry);
+        if !by_us && entry.nodes.iter().any(|seen| self.tree.entry(seen.node).is_some()) {
             let directory = self.directory_of(id);
             self.acts.acts.push(Act::Remove { directory, entry: entry.nodes.clone() });
         }
         self.steps.push(Step::Remove(id));
+    }
+
+    /// Whether something else stands in the entry's place in the tree, which our own effects remove it for.
+    fn is_hidden(&self, entry: &BaseEntry) -> bool {
+        let is_own = |node: NodeId| entry.nodes.iter().any(|seen| seen.node == node);
+        let mut views = entry.nodes.iter().filter_map(|seen| self.tree.entry(seen.node)).peekable();
+        views.peek().is_some() && views.all(|view| !is_own(view.standing()))
     }
 
     fn mode(&self, sighting: &Sighting) -> Mode {

@@ -16,6 +16,6 @@ mod settle;
 mod survey;
 mod withholding;
 
-pub use acts::{SnapshotRules, SpecialBits};
+pub use acts::{Doubtful, SnapshotRules, SpecialBits};
 pub use settle::Snapshot;
 pub use survey::{Scope, Survey};

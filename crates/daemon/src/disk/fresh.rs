@@ -98,3 +98,19 @@ impl Fresh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_of_the_disk_must_be_durable_whoever_changed_it() {
+        let me = MasterId([1; 32]);
+        let found = Record::Base { id: 7, row: Some(Vec::new()) };
+        let gone = Record::Base { id: 7, row: None };
+        let intent = Record::Intent { id: 7, row: None };
+        assert!(must_be_durable(&[intent.clone(), found], me));
+        assert!(must_be_durable(&[gone], me));
+        assert!(!must_be_durable(&[intent], me));
+    }
+}
