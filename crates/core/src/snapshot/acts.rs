@@ -218,8 +218,27 @@ impl<T: TreeView> Writer<'_, T> {
             }
             (false, false) => sighting.fingerprint,
         };
-        let nodes = None;
+        let nodes = self.nodes_put(sighting, id, entry, tree.as_ref());
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
+    }
+
+    /// Where the very file is found that the tree has in that place, and the base has not, an effect put it:
+    /// it stands for all that the tree has there, and not only for what the base knew.
+    fn nodes_put(
+        &self,
+        sighting: &Sighting,
+        id: BaseId,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+    ) -> Option<SeenNodes> {
+        let view = tree.filter(|view| {
+            let directory = self.matching.settled(sighting.directory);
+            view.name == sighting.name && self.is_node_of(directory, view.parent)
+        })?;
+        let found = found_body(sighting).filter(|body| body.kind() != Kind::Directory)?;
+        let is_put = found == view.body && !found.same_bytes(&entry.body);
+        let is_free = |node| self.base.by_node(node).is_none_or(|known| known == id);
+        (is_put && view.nodes.iter().all(|seen| is_free(seen.node))).then(|| view.nodes.clone())
     }
 
     /// Whether something in the directory is still to be known: what else changed there is told with that.
