@@ -6,7 +6,8 @@ use pleach_core::engine::Input;
 use pleach_core::vocabulary::ContentHash;
 
 use super::disk::{Backup, Copying, Listing};
-use super::driver::{Durable, Master, master_id, member};
+use super::driver::{Master, master_id, member};
+use super::durable::Durable;
 use super::oracle::key_of;
 use super::power::told;
 use super::properties::Property;

@@ -18,6 +18,7 @@ pub mod backups;
 mod clones;
 pub mod disk;
 pub mod driver;
+pub mod durable;
 pub mod faults;
 pub mod history;
 pub mod network;

@@ -7,7 +7,8 @@ use pleach_core::values::{Member, Message, Outcome, ProblemKind, Record};
 use pleach_core::vocabulary::{ContentHash, VersionVector};
 use rand::RngExt;
 
-use super::driver::{DiskStep, Space, Tried, holds_change, is_signed, tells_of_unrecorded};
+use super::driver::{DiskStep, Space, Tried, is_signed};
+use super::durable::{holds_change, tells_of_unrecorded};
 use super::faults::{Calls, Fault};
 use super::network::pair;
 use super::properties::Property;

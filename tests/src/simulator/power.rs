@@ -7,7 +7,8 @@ use pleach_core::values::{Base, BaseEntry, BaseId, Body, Record};
 use pleach_core::vocabulary::{ContentHash, Fingerprint, TreePath, WriterId};
 
 use super::disk::Disk;
-use super::driver::{Durable, Master, master_id};
+use super::driver::{Master, master_id};
+use super::durable::Durable;
 use super::oracle::key_of;
 use super::properties::Property;
 use super::world::World;

@@ -13,8 +13,6 @@ const FEW: usize = 1_000;
 const RETRY_DELAY_MS_OF_MANY: u64 = 30_000;
 /// How many problems are listed one by one; the rest are only tried again.
 const LISTED_MAX: usize = 10_000;
-/// How long a place that could not be looked at may be so for a moment only.
-const PASSING_MS: u64 = 1_500;
 
 /// What a problem keeps from being done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +32,6 @@ struct Entry {
     problem: Problem,
     attempts: u32,
     retry_at: Option<u64>,
-    /// When it was first noted.
-    since: u64,
 }
 
 /// Open problems.
@@ -76,8 +72,7 @@ impl Problems {
         let retry_at = is_retried.then_some(retry_at.unwrap_or(now + delay));
         let event = new.then(|| Event::ProblemAppeared(problem.clone()));
         self.revision += u64::from(new && keeps_from_the_disk(&blocked));
-        let since = known.map_or(now, |entry| entry.since);
-        self.open.insert(blocked, Entry { problem, attempts, retry_at, since });
+        self.open.insert(blocked, Entry { problem, attempts, retry_at });
         event
     }
 
@@ -111,17 +106,6 @@ impl Problems {
         });
         let fine: Vec<Blocked> = fine.collect();
         fine.iter().filter_map(|blocked| self.solved(blocked)).collect()
-    }
-
-    /// Whether some place could not be looked at a moment ago, and has not been tried again: what is gone may
-    /// have been renamed to there.
-    pub(super) fn hide_for_a_moment(&self, now: u64) -> bool {
-        self.open.iter().any(|(blocked, entry)| {
-            matches!(blocked, Blocked::Path(_))
-                && entry.attempts == 0
-                && is_retried(entry.problem.kind)
-                && now < entry.since + PASSING_MS
-        })
     }
 
     /// What is worth another try now.

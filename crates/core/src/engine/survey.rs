@@ -26,7 +26,7 @@ impl Engine {
         let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
         self.vanished = missed.map(|(&id, _)| id).collect();
         self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
-        if self.agenda.has_lost_hints() || self.problems.hide_for_a_moment(now) {
+        if self.agenda.has_lost_hints() {
             self.vanished.clear();
         }
         self.vanished.extend(self.guard.begin());
