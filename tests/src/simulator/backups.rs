@@ -125,11 +125,14 @@ impl World {
                 Err(error) => return self.fail(Property::Opens, error),
             }
         }
-        let masters = &self.masters;
-        let links = &self.links;
-        self.oracle.undone(|hash| {
-            masters.iter().any(|master| master.holds(hash))
-                || links.contains(hash) && known.contains(hash)
-        });
+        // What somebody has staged may not be wanted there by the time it is asked for.
+        let mut kept: BTreeSet<ContentHash> = self.links.intersection(&known).copied().collect();
+        for master in &self.masters {
+            let listing = master.disk.listing();
+            kept.extend(listing.values().filter_map(|entry| key_of(&entry.body)));
+            kept.extend(master.disk.version_hashes());
+            kept.extend(master.durable.retained.keys());
+        }
+        self.oracle.undone(|hash| kept.contains(hash));
     }
 }
