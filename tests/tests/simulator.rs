@@ -175,6 +175,32 @@ const REGRESSIONS: &[u64] = &[
     42002912,
 ];
 
+/// What histories had in them when the seeds of the next list were found.
+const FAULTS: Wishes = Wishes {
+    masters: None,
+    items: None,
+    guard: true,
+    power: true,
+    calls: true,
+    backups: true,
+    clones: true,
+};
+
+/// Seeds that failed once with power cuts, failing calls, restored backups and clones, with what they found.
+const REGRESSIONS_OF_FAULTS: &[u64] = &[
+    // What a look had found, and the tree had already, was recorded without being made durable: after a power
+    // cut it would have passed for a user's edit.
+    60000036, 60000104, 60000130,
+    // A version was replaced by another of its conflict, and making that durable failed; what a user saved over
+    // it passed for an edit of the first, which left the conflict. (With a crash before the record: 60004885,
+    // shrunk; as a whole that seed still finds that a renamed file counts as removed if its new place can't
+    // be listed for a moment.)
+    60006497,
+    // A file with an open conflict made way for a directory, and making that durable failed: that the file was
+    // gone passed for a user's removal, which closed the conflict.
+    60006712,
+];
+
 fn check(seed: u64, wishes: Wishes) {
     let history = History::new(seed, wishes);
     let report = run(&history, Lines::Omit);
@@ -185,7 +211,7 @@ fn check(seed: u64, wishes: Wishes) {
 
 #[test]
 fn random_histories_keep_every_property() {
-    SEEDS.for_each(|seed| check(seed, Wishes { guard: true, ..Wishes::default() }));
+    SEEDS.for_each(|seed| check(seed, Wishes::everything()));
 }
 
 #[test]
@@ -194,9 +220,16 @@ fn seeds_that_failed_once_keep_every_property() {
 }
 
 #[test]
+fn seeds_that_failed_once_with_rare_faults_keep_every_property() {
+    REGRESSIONS_OF_FAULTS.iter().for_each(|&seed| check(seed, FAULTS));
+}
+
+#[test]
 fn same_seed_gives_the_same_trace() {
-    for seed in 0..5 {
-        let history = History::new(seed, Wishes::default());
+    for (seed, wishes) in
+        (0..20).map(|seed| (seed / 2, [Wishes::default(), FAULTS][seed as usize % 2]))
+    {
+        let history = History::new(seed, wishes);
         let (first, second) = (run(&history, Lines::Omit), run(&history, Lines::Omit));
         assert!(first.events > 0);
         assert_eq!((first.trace, first.events), (second.trace, second.events), "seed {seed}");
@@ -205,7 +238,8 @@ fn same_seed_gives_the_same_trace() {
 
 #[test]
 fn history_shrinks_by_leaving_items_out() {
-    let history = History::new(3, Wishes { masters: Some(2), items: Some(10), guard: false });
+    let wishes = Wishes { masters: Some(2), items: Some(10), ..Wishes::default() };
+    let history = History::new(3, wishes);
     let half = history.keeping(|at| at % 2 == 0);
     assert_eq!(half.items.len(), 5);
     assert!(half.items.iter().all(|item| history.items.contains(item)));

@@ -32,6 +32,12 @@ struct Options {
     /// How many histories run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Leave out what some histories have in them: power, calls, backups, clones.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Fault>,
+    /// Only histories that have one of those in them.
+    #[arg(long)]
+    faulty: bool,
     /// Print everything that happens in each history, shrunk if it fails, and the hash of it.
     #[arg(long)]
     trace: bool,
@@ -41,6 +47,19 @@ struct Options {
     /// Stop after so many failing histories.
     #[arg(long, default_value_t = 10)]
     failures: u64,
+}
+
+/// What some histories have in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Fault {
+    /// Power cuts.
+    Power,
+    /// Calls that fail.
+    Calls,
+    /// Backups that are restored.
+    Backups,
+    /// A machine that is cloned.
+    Clones,
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -93,8 +112,20 @@ fn main() -> ExitCode {
 }
 
 fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
-    let wishes = Wishes { masters: options.masters, items: options.steps, guard: true };
+    let with = |fault| !options.without.contains(&fault);
+    let wishes = Wishes {
+        masters: options.masters,
+        items: options.steps,
+        power: with(Fault::Power),
+        calls: with(Fault::Calls),
+        backups: with(Fault::Backups),
+        clones: with(Fault::Clones),
+        ..Wishes::everything()
+    };
     let history = History::new(seed, wishes);
+    if options.faulty && !history.has_rare_faults() {
+        return;
+    }
     let report = run(&history, Lines::Omit);
     tally.done.fetch_add(1, Ordering::Relaxed);
     tally.events.fetch_add(report.events, Ordering::Relaxed);

@@ -8,14 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pleach_core::engine::{Engine, Hint, Identity, Input, Output, Signer, Stored};
 use pleach_core::values::{
-    ChangeId, Effect, Location, Look, Looked, Member, Message, Outcome, Problem, ProblemKind,
-    Record, Signature, SignedChange,
+    ChangeId, Effect, Location, Look, Looked, Member, Outcome, Problem, ProblemKind, Record,
+    Signature, SignedChange,
 };
 use pleach_core::vocabulary::{
-    ContentHash, Fingerprint, MasterId, Moment, StoreId, TreePath, VersionVector, WriterId,
+    ContentHash, Fingerprint, MasterId, Moment, StoreId, TreePath, WriterId,
 };
+use pleach_daemon::disk::{Fresh, must_be_durable};
 
+use super::backups::Saved;
 use super::disk::{Batch, Disk};
+use super::durable::Durable;
+use super::faults::{Calls, Fault, Faults, sort_of, told_path};
 
 /// The one store of every simulated world.
 pub const STORE: StoreId = StoreId([7; 32]);
@@ -24,12 +28,6 @@ pub const STORE: StoreId = StoreId([7; 32]);
 #[must_use]
 pub fn master_id(index: usize) -> MasterId {
     MasterId(*blake3::hash(&[index as u8]).as_bytes())
-}
-
-/// The position of a master by its identity.
-#[must_use]
-pub fn master_index(id: MasterId, masters: usize) -> Option<usize> {
-    (0..masters).find(|&index| master_id(index) == id)
 }
 
 /// Signs with a keyed hash: as good as a signature where nobody lies.
@@ -70,48 +68,11 @@ pub fn is_signed(change: &SignedChange) -> bool {
     sign(change.author, &change.bytes) == change.signature
 }
 
-/// What survives a crash.
-#[derive(Debug, Default)]
-pub struct Durable {
-    /// All changes, in order.
-    pub log: Vec<SignedChange>,
-    /// The document up to a position in the log.
-    snapshot: Option<(Vec<u8>, usize)>,
-    base: BTreeMap<u64, Vec<u8>>,
-    intents: BTreeMap<u64, Vec<u8>>,
-    /// Fetched contents in the staging area.
-    pub staged: BTreeMap<ContentHash, Vec<u8>>,
-    /// Contents of versions that were never on this disk.
-    pub retained: BTreeMap<ContentHash, Vec<u8>>,
-}
-
-impl Durable {
-    /// Makes records durable, all of them.
-    pub fn persist(&mut self, records: Vec<Record>) {
-        for record in records {
-            match record {
-                Record::Change(change) => self.log.push(change),
-                Record::Base { id, row: Some(row) } => drop(self.base.insert(id, row)),
-                Record::Base { id, row: None } => drop(self.base.remove(&id)),
-                Record::Intent { id, row: Some(row) } => drop(self.intents.insert(id, row)),
-                Record::Intent { id, row: None } => drop(self.intents.remove(&id)),
-            }
-        }
-    }
-
-    /// The logged changes that a vector does not cover, in order.
-    #[must_use]
-    pub fn missing_from(&self, known: &VersionVector) -> Vec<SignedChange> {
-        let missing = |change: &&SignedChange| change.id.sequence > known.last(change.id.writer);
-        self.log.iter().filter(missing).cloned().collect()
-    }
-}
-
 /// What the disk is busy with.
 #[derive(Debug)]
 enum Work {
     Looking { look: Look, looked: Looked },
-    Applying { effects: VecDeque<Effect>, outcomes: Vec<Outcome>, batch: Batch },
+    Applying { effects: VecDeque<Effect>, tried: Vec<(TreePath, Outcome)>, batch: Batch },
 }
 
 /// What follows from a step on the disk.
@@ -119,10 +80,21 @@ enum Work {
 pub enum DiskStep {
     /// Something was looked at.
     Looked,
-    /// An effect was tried.
-    Tried(Box<(Effect, Outcome)>),
+    /// An effect was tried, and may have changed the disk.
+    Tried(Box<Tried>),
     /// All is done; the engine is to be told.
     Finished,
+}
+
+/// An effect that was tried.
+#[derive(Debug)]
+pub struct Tried {
+    /// Which.
+    pub effect: Effect,
+    /// What the engine is told.
+    pub outcome: Outcome,
+    /// Whether the disk has changed, whatever the engine is told.
+    pub changed: bool,
 }
 
 /// A running daemon.
@@ -134,6 +106,8 @@ pub struct Running {
     pub inbox: VecDeque<Input>,
     outbox: VecDeque<Output>,
     work: Option<Work>,
+    /// What looks have found and nobody made durable.
+    fresh: Fresh,
     started_us: u64,
     /// Contents that were asked for and not answered yet.
     pub fetching: BTreeSet<ContentHash>,
@@ -171,11 +145,33 @@ impl Running {
     }
 }
 
+/// The end of a daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Doom {
+    /// Outputs and steps on the disk until it comes.
+    pub steps: u32,
+    /// How long nothing runs then.
+    pub down_us: u64,
+    /// What ends.
+    pub end: End,
+}
+
+/// What ends with a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing else: it is killed.
+    Killed,
+    /// All that runs on the machine, and what its disk has only in memory.
+    PowerCut,
+}
+
 /// One master.
 #[allow(missing_debug_implementations, reason = "an engine holds a key")]
 pub struct Master {
     /// Its position.
     pub index: usize,
+    /// Whose key it has: its own, unless it is a clone.
+    pub identity: usize,
     /// Its disk.
     pub disk: Disk,
     /// What it made durable.
@@ -188,10 +184,16 @@ pub struct Master {
     pub inviter: Option<usize>,
     /// The members it admits.
     pub admitted: BTreeSet<MasterId>,
-    /// Outputs and steps on the disk until it is killed.
-    pub crash_after: Option<(u32, u64)>,
+    /// The last backup of it.
+    pub saved: Option<Saved>,
+    /// When it is killed.
+    pub doom: Option<Doom>,
+    /// Until when the machine has no power.
+    pub dark_until_us: u64,
     /// Until when its watcher says nothing.
     pub deaf_until_us: u64,
+    /// Calls that fail.
+    pub faults: Faults,
     /// Until when its disk is full.
     pub full_until_us: u64,
     /// Wall clock minus simulated time, in seconds.
@@ -204,14 +206,18 @@ impl Master {
     pub fn new(index: usize, disk: Disk) -> Self {
         Self {
             index,
+            identity: index,
             disk,
             durable: Durable::default(),
             running: None,
             generation: 0,
             inviter: None,
             admitted: BTreeSet::new(),
-            crash_after: None,
+            saved: None,
+            doom: None,
+            dark_until_us: 0,
             deaf_until_us: 0,
+            faults: Faults::default(),
             full_until_us: 0,
             clock_skew_seconds: 0,
         }
@@ -224,7 +230,7 @@ impl Master {
         nonce: u64,
         removals_max: Option<usize>,
     ) -> Result<(), String> {
-        let master = master_id(self.index);
+        let master = master_id(self.identity);
         let identity = Identity {
             store: STORE,
             founder: master_id(0),
@@ -257,6 +263,7 @@ impl Master {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             work: None,
+            fresh: Fresh::default(),
             started_us: now_us,
             fetching: BTreeSet::new(),
             wake_ms: None,
@@ -270,18 +277,38 @@ impl Master {
     /// Kills the daemon.
     pub fn kill(&mut self) {
         self.running = None;
-        self.crash_after = None;
+        self.doom = None;
     }
 
-    /// Whether an output or a step on the disk may be taken; if not, it is time to be killed.
-    pub fn survives_step(&mut self) -> Option<u64> {
-        match &mut self.crash_after {
-            Some((0, down_us)) => Some(*down_us),
-            Some((steps, _)) => {
-                *steps -= 1;
-                None
+    /// Whether an output or a step on the disk may be taken; if not, how it ends.
+    pub fn survives_step(&mut self) -> Result<(), Doom> {
+        match &mut self.doom {
+            Some(doom) if doom.steps == 0 => Err(*doom),
+            Some(doom) => {
+                doom.steps -= 1;
+                Ok(())
             }
-            None => None,
+            None => Ok(()),
+        }
+    }
+
+    /// What looks have found is made durable before these are recorded, as the daemon does.
+    pub fn settle(&mut self, records: &[Record]) {
+        let Some(running) = &mut self.running else { return };
+        if !self.disk.has_journal() || !must_be_durable(records, master_id(self.identity)) {
+            return;
+        }
+        let fresh = running.fresh.take();
+        if fresh.has_many() {
+            return self.disk.sync_all();
+        }
+        for path in fresh.files() {
+            if let Ok(key) = self.disk.lookup(path) {
+                self.disk.sync_file(key);
+            }
+        }
+        if fresh.has_names() {
+            self.disk.sync_names();
         }
     }
 
@@ -386,6 +413,11 @@ impl Running {
         self.outbox.pop_front()
     }
 
+    /// An output that could not be performed: it is the next one again.
+    pub fn put_back(&mut self, output: Output) {
+        self.outbox.push_front(output);
+    }
+
     /// Whether there is an output to perform or an input to give.
     #[must_use]
     pub fn has_step(&self) -> bool {
@@ -406,7 +438,7 @@ impl Running {
     /// Begins a batch of effects.
     pub fn begin_apply(&mut self, effects: Vec<Effect>) -> Result<(), String> {
         let effects = effects.into();
-        self.begin(Work::Applying { effects, outcomes: Vec::new(), batch: Batch::default() })
+        self.begin(Work::Applying { effects, tried: Vec::new(), batch: Batch::default() })
     }
 
     fn begin(&mut self, work: Work) -> Result<(), String> {
@@ -423,30 +455,51 @@ impl Running {
         disk: &mut Disk,
         staged: &mut BTreeMap<ContentHash, Vec<u8>>,
         space: Space,
+        mut meet: impl FnMut(Calls) -> Option<Fault>,
     ) -> Option<DiskStep> {
         match self.work.as_mut()? {
             Work::Looking { look, looked } => {
                 if let Some(request) = look.lists.get(looked.lists.len()) {
-                    looked.lists.push(disk.list(request));
+                    looked.lists.push(match meet(Calls::List) {
+                        None => disk.list(request),
+                        Some(fault) => fault.listed(request),
+                    });
                     return Some(DiskStep::Looked);
                 }
                 if let Some(request) = look.reads.get(looked.reads.len()) {
-                    looked.reads.push(disk.read_request(request));
+                    looked.reads.push(match meet(Calls::Read) {
+                        None => disk.read_request(request),
+                        Some(fault) => fault.read(request),
+                    });
                     return Some(DiskStep::Looked);
                 }
                 let looked = std::mem::take(looked);
+                self.fresh.note(look, &looked);
                 self.inbox.push_back(Input::Looked(looked));
             }
-            Work::Applying { effects, outcomes, batch } => {
+            Work::Applying { effects, tried, batch } => {
                 if let Some(effect) = effects.pop_front() {
-                    let outcome = match space {
-                        Space::Left => disk.perform(batch, &effect, staged),
-                        Space::None => no_space(&effect),
+                    let fault = meet(Calls::Effects(sort_of(&effect)));
+                    let (outcome, changed) = match (space, fault) {
+                        (Space::Left, None) => {
+                            let outcome = disk.perform(batch, &effect, staged);
+                            let changed = matches!(outcome, Outcome::Done { .. });
+                            (outcome, changed)
+                        }
+                        (Space::Left, Some(fault)) => fault.perform(disk, batch, &effect, staged),
+                        (Space::None, _) => (no_space(&effect), false),
                     };
-                    outcomes.push(outcome.clone());
-                    return Some(DiskStep::Tried(Box::new((effect, outcome))));
+                    tried.push((told_path(&effect), outcome.clone()));
+                    return Some(DiskStep::Tried(Box::new(Tried { effect, outcome, changed })));
                 }
-                let outcomes = std::mem::take(outcomes);
+                let tried = std::mem::take(tried);
+                let fault = meet(Calls::SyncBatch);
+                disk.sync_names();
+                let outcomes = tried.into_iter().map(|(path, outcome)| match (outcome, fault) {
+                    (Outcome::Done { .. }, Some(fault)) => Outcome::Failed(fault.reason.at(path)),
+                    (outcome, _) => outcome,
+                });
+                let outcomes = outcomes.collect();
                 self.inbox.push_back(Input::Applied(outcomes));
             }
         }
@@ -471,21 +524,4 @@ fn no_space(effect: &Effect) -> Outcome {
     };
     let reason = "no space left".to_owned();
     Outcome::Failed(Problem { kind: ProblemKind::NoSpace, path, reason })
-}
-
-/// Whether a message tells of a change that its sender has not made durable.
-#[must_use]
-pub fn tells_of_unrecorded(message: &Message, durable: &Durable) -> bool {
-    match message {
-        Message::Changes { changes, .. } => {
-            changes.iter().any(|change| !durable.log.iter().any(|logged| logged.id == change.id))
-        }
-        Message::Have { .. } | Message::Projected { .. } | Message::Blocked { .. } => false,
-    }
-}
-
-/// The record of a change among others.
-#[must_use]
-pub fn holds_change(records: &[Record]) -> bool {
-    records.iter().any(|record| matches!(record, Record::Change(_)))
 }

@@ -9,7 +9,9 @@ use std::fmt;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::disk::InodeNumbers;
+use super::backups::Part;
+use super::disk::{Copying, InodeNumbers};
+use super::faults::{Calls, EFFECT_SORTS, Fault, REASONS, When};
 use super::user::Habit;
 
 /// The most masters in one history.
@@ -38,6 +40,17 @@ pub struct Profile {
     pub removals_max: Option<usize>,
     /// Whether what the watcher hears of own effects is left out, where all is as they left it.
     pub leaves_echoes_out: bool,
+    /// Whether the power fails.
+    pub power: Power,
+}
+
+/// Whether the power of masters fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Never.
+    Steady,
+    /// Now and then.
+    Cut,
 }
 
 /// One thing that happens.
@@ -60,12 +73,24 @@ pub enum What {
     User(Habit),
     /// The daemon is killed before its so-manieth output or step on the disk from now on.
     Crash { outputs: u32, down_us: u64 },
+    /// The machine loses its power before the daemon's so-manieth output or step on the disk from now on.
+    PowerCut { outputs: u32, down_us: u64 },
     /// Messages to the other get lost, and the other way round too if both.
     Cut { other: usize, direction: Direction, for_us: u64 },
     /// The watcher says nothing, then asks for a look at everything.
     Deaf { for_us: u64 },
     /// Some directory can't be listed.
     Unreadable { for_us: u64 },
+    /// A backup is taken.
+    Backup,
+    /// The last backup is restored, or a part of it.
+    Restore { part: Part, down_us: u64 },
+    /// A machine is copied, and both go on.
+    CloneMachine,
+    /// The others are connected to the other one of a master and its clone.
+    TakeTurns,
+    /// Some calls fail.
+    Failing { fault: Fault, for_us: u64 },
     /// Effects fail: no space.
     Full { for_us: u64 },
     /// The document is written as a snapshot, so that the next start reads that.
@@ -114,6 +139,30 @@ pub struct Wishes {
     /// echoes out: the seeds kept from
     /// before there was one have not.
     pub guard: bool,
+    /// Whether in some histories the power fails.
+    pub power: bool,
+    /// Whether in some histories single calls fail.
+    pub calls: bool,
+    /// Whether in some histories backups are restored.
+    pub backups: bool,
+    /// Whether in some histories a machine is cloned.
+    pub clones: bool,
+}
+
+impl Wishes {
+    /// All that a history may have in it.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            masters: None,
+            items: None,
+            guard: true,
+            power: true,
+            calls: true,
+            backups: true,
+            clones: true,
+        }
+    }
 }
 
 impl History {
@@ -145,13 +194,119 @@ impl History {
             profile.removals_max = Some(random.random_range(1..8));
         }
         profile.leaves_echoes_out = wishes.guard && seed.is_multiple_of(2);
-        Self { seed, profile, items, rounds }
+        let mut history = Self { seed, profile, items, rounds };
+        if wishes.power {
+            history.let_power_fail();
+        }
+        if wishes.calls {
+            history.let_calls_fail();
+        }
+        if wishes.backups {
+            history.let_backups_be_restored();
+        }
+        if wishes.clones {
+            history.let_a_machine_be_cloned();
+        }
+        history
+    }
+
+    /// In some histories the power fails. What is decided here changes nothing else of the history.
+    fn let_power_fail(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0070_6f77_6572);
+        if random.random_range(0..4) != 0 {
+            return;
+        }
+        self.profile.power = Power::Cut;
+        for _ in 0..random.random_range(1..6) {
+            let outputs = random.random_range(0..40);
+            let down_us = [5_000, 300_000][random.random_range(0..2)];
+            let down_us = random.random_range(0..down_us);
+            let what = What::PowerCut { outputs, down_us };
+            self.insert(&mut random, what);
+        }
+    }
+
+    /// In some histories calls fail.
+    fn let_calls_fail(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0063_616c_6c73);
+        if random.random_range(0..4) != 0 {
+            return;
+        }
+        for _ in 0..random.random_range(1..10) {
+            let for_us = [300_000, 4_000_000, 30_000_000][random.random_range(0..3)];
+            let what = What::Failing { fault: Fault::pick(&mut random), for_us };
+            self.insert(&mut random, what);
+        }
+    }
+
+    /// In some histories backups are taken and restored.
+    fn let_backups_be_restored(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0062_6163_6b75);
+        if random.random_range(0..5) != 0 {
+            return;
+        }
+        for _ in 0..random.random_range(1..3) {
+            let master = random.random_range(0..self.profile.masters);
+            let [first, second] = [0; 2].map(|_| random.random_range(0..=self.profile.span_us));
+            self.insert_at(&mut random, first.min(second), master, What::Backup);
+            let copying =
+                if random.random_range(0..2) == 0 { Copying::All } else { Copying::Differing };
+            let part = match random.random_range(0..4) {
+                0 => Part::Tree(copying),
+                1 => Part::State,
+                2 => Part::Both(copying),
+                _ => Part::Disk,
+            };
+            let down_us = [5_000, 300_000][random.random_range(0..2)];
+            let down_us = random.random_range(0..down_us);
+            let what = What::Restore { part, down_us };
+            self.insert_at(&mut random, first.max(second), master, what);
+        }
+    }
+
+    /// In some histories a machine is cloned.
+    fn let_a_machine_be_cloned(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0063_6c6f_6e65);
+        if random.random_range(0..8) != 0 {
+            return;
+        }
+        self.insert(&mut random, What::CloneMachine);
+        for _ in 0..random.random_range(0..5) {
+            self.insert(&mut random, What::TakeTurns);
+        }
+    }
+
+    /// Something more happens, at any time.
+    fn insert(&mut self, random: &mut ChaCha8Rng, what: What) {
+        let at_us = random.random_range(0..=self.profile.span_us);
+        let master = random.random_range(0..self.profile.masters);
+        self.insert_at(random, at_us, master, what);
+    }
+
+    fn insert_at(&mut self, random: &mut ChaCha8Rng, at_us: u64, master: usize, what: What) {
+        let item = Item { at_us, master, what, salt: random.random() };
+        let position = self.items.partition_point(|before| before.at_us <= at_us);
+        self.items.insert(position, item);
     }
 
     /// How many items can be left out.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len() + self.rounds.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether the power fails, calls fail, a backup is restored, or a machine is cloned.
+    #[must_use]
+    pub fn has_rare_faults(&self) -> bool {
+        self.items.iter().any(|item| {
+            matches!(
+                item.what,
+                What::PowerCut { .. }
+                    | What::Failing { .. }
+                    | What::Restore { .. }
+                    | What::CloneMachine
+            )
+        })
     }
 
     /// Whether nothing happens at all.
@@ -223,6 +378,26 @@ impl Profile {
             span_us: last_us,
             removals_max: None,
             leaves_echoes_out: false,
+            power: Power::Steady,
+        }
+    }
+}
+
+impl Fault {
+    fn pick(random: &mut ChaCha8Rng) -> Self {
+        let calls = match random.random_range(0..20) {
+            0..12 => Calls::Effects(EFFECT_SORTS[random.random_range(0..EFFECT_SORTS.len())]),
+            12..14 => Calls::SyncBatch,
+            14..16 => Calls::List,
+            16..18 => Calls::Read,
+            18 => Calls::Record,
+            _ => Calls::Retain,
+        };
+        Self {
+            calls,
+            reason: REASONS[random.random_range(0..REASONS.len())],
+            when: [When::Before, When::Staged, When::After][random.random_range(0..3)],
+            times: [1, 1, 3, u32::MAX][random.random_range(0..4)],
         }
     }
 }

@@ -14,12 +14,17 @@
 //!
 //! Deliberately without real files, sockets, clocks and threads.
 
+pub mod backups;
+mod clones;
 pub mod disk;
 pub mod driver;
+pub mod durable;
+pub mod faults;
 pub mod history;
 pub mod network;
 pub mod oracle;
 mod outputs;
+mod power;
 mod programs;
 mod properties;
 pub mod shrink;

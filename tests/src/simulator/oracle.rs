@@ -27,6 +27,10 @@ struct Written {
     master: usize,
     path: Option<TreePath>,
     at_us: u64,
+    /// All masters on which it was closed; none if it was only ever shown by a disk.
+    writers: BTreeSet<usize>,
+    /// The masters whose users destroyed it.
+    destroyers: BTreeSet<usize>,
 }
 
 /// The journal.
@@ -66,8 +70,11 @@ impl Oracle {
             return;
         }
         let duty = if path.is_some() { Duty::Standing } else { Duty::Retained };
-        let written = self.contents.entry(hash).or_insert(Written { duty, master, path, at_us });
+        let (writers, destroyers) = Default::default();
+        let first = Written { duty, master, path, at_us, writers, destroyers };
+        let written = self.contents.entry(hash).or_insert(first);
         written.duty = written.duty.max(duty);
+        written.writers.insert(master);
     }
 
     /// Whether a user closed this content and none has destroyed it since.
@@ -77,10 +84,42 @@ impl Oracle {
     }
 
     /// A user overwrote or removed a content that the disk showed. It may be shown before it is closed.
-    pub fn destroyed(&mut self, hash: &ContentHash) {
+    pub fn destroyed(&mut self, hash: &ContentHash, master: usize) {
         let duty = Duty::Released;
-        let never = Written { duty, master: usize::MAX, path: None, at_us: 0 };
-        self.contents.entry(*hash).or_insert(never).duty = duty;
+        let (writers, destroyers) = Default::default();
+        let never = Written { duty, master, path: None, at_us: 0, writers, destroyers };
+        let written = self.contents.entry(*hash).or_insert(never);
+        written.duty = duty;
+        written.destroyers.insert(master);
+    }
+
+    /// The power of a master was cut: what its users had written, and nobody had been told of, may be gone.
+    pub fn power_cut(&mut self, master: usize, is_kept: impl Fn(&ContentHash) -> bool) {
+        for (hash, written) in &mut self.contents {
+            if !is_kept(hash) && written.writers.remove(&master) && written.writers.is_empty() {
+                written.duty = Duty::Released;
+            }
+        }
+    }
+
+    /// What only the users of a master had destroyed, and nobody had been told of, may be there again.
+    pub fn back_again(&mut self, master: usize, is_back: impl Fn(&ContentHash) -> bool) {
+        for (hash, written) in &mut self.contents {
+            let only_here = written.destroyers.iter().eq([&master]);
+            if only_here && !written.writers.is_empty() && is_back(hash) {
+                written.duty = Duty::Standing;
+                written.destroyers.clear();
+            }
+        }
+    }
+
+    /// A backup was restored: what is nowhere any more was only there.
+    pub fn undone(&mut self, is_kept: impl Fn(&ContentHash) -> bool) {
+        for (hash, written) in &mut self.contents {
+            if written.duty != Duty::Released && !is_kept(hash) {
+                written.duty = Duty::Released;
+            }
+        }
     }
 
     /// A user removed what a path named, or settled its conflicts.
@@ -152,7 +191,7 @@ impl Oracle {
                 }
             };
             if !kept {
-                let Written { duty, master, path, at_us } = written;
+                let Written { duty, master, path, at_us, .. } = written;
                 let path = path.as_ref().map_or("a removed file".to_owned(), ToString::to_string);
                 let versions = if retained.contains(hash) { "is" } else { "not even" };
                 lost.push(format!(

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use pleach_core::engine::{Input, Output, Wanted};
-use pleach_core::values::{Member, Message, Outcome, ProblemKind};
+use pleach_core::values::{Member, Message, Outcome, ProblemKind, Record};
 use pleach_core::vocabulary::{ContentHash, VersionVector};
 use rand::RngExt;
 
-use super::driver::{
-    DiskStep, Space, holds_change, is_signed, master_id, master_index, tells_of_unrecorded,
-};
+use super::driver::{DiskStep, Space, Tried, is_signed};
+use super::durable::{holds_change, tells_of_unrecorded};
+use super::faults::{Calls, Fault};
 use super::network::pair;
 use super::properties::Property;
 use super::world::{Happening, World};
@@ -18,12 +18,14 @@ use super::world::{Happening, World};
 const INPUTS_MAX: usize = 4;
 /// How many changes of a log go into one message at most.
 const CHANGES_MAX: usize = 6;
+/// How long a daemon waits before it writes its database again.
+const RECORD_RETRY_US: u64 = 1_000_000;
 
 impl World {
     /// A daemon performs its next output, or gives its engine the next inputs.
     pub(super) fn step(&mut self, master: usize) {
-        if let Some(down_us) = self.masters[master].survives_step() {
-            self.kill(master, down_us);
+        if let Err(doom) = self.masters[master].survives_step() {
+            self.end(master, doom);
             return;
         }
         let inputs_max = self.random.random_range(1..=INPUTS_MAX);
@@ -64,9 +66,12 @@ impl World {
             format!("{master} does {output:?}")
         });
         match output {
+            Output::Persist(records) if self.meets(master, Calls::Record).is_some() => {
+                self.record_later(master, records);
+            }
             Output::Persist(records) => {
                 let changed = holds_change(&records);
-                self.masters[master].durable.persist(records);
+                self.record(master, records);
                 if changed {
                     self.moved_us = self.now_us;
                     if let Some(running) = &self.masters[master].running {
@@ -75,7 +80,7 @@ impl World {
                 }
             }
             Output::Send(to, message) => {
-                if let Some(to) = master_index(to, self.masters.len()) {
+                if let Some(to) = self.index_of(to) {
                     self.check_recorded(master, &message);
                     self.send(master, to, message);
                 }
@@ -99,6 +104,7 @@ impl World {
                 running.fetching.retain(|hash| !hashes.contains(hash));
             }
             Output::Retain { hash, bytes } => self.retain(master, hash, bytes),
+            Output::Stage(_) if self.meets(master, Calls::Retain).is_some() => {}
             Output::Stage(contents) => {
                 let contents = contents.into_iter().map(|(hash, bytes)| (hash, bytes.to_vec()));
                 self.masters[master].durable.staged.extend(contents);
@@ -106,6 +112,20 @@ impl World {
             Output::Members(members) => self.admit(master, &members),
             Output::Event(_) => {}
         }
+    }
+
+    /// The fault that a call of a master's daemon meets, if it does.
+    fn meets(&mut self, master: usize, calls: Calls) -> Option<Fault> {
+        self.masters[master].faults.meet(calls, self.now_us)
+    }
+
+    /// The database can't be written: nothing goes on until it can.
+    fn record_later(&mut self, master: usize, records: Vec<Record>) {
+        let running = self.running(master);
+        running.put_back(Output::Persist(records));
+        running.step_is_due = true;
+        let generation = self.masters[master].generation;
+        self.after(RECORD_RETRY_US, Happening::Step { master, generation });
     }
 
     fn running(&mut self, master: usize) -> &mut super::driver::Running {
@@ -130,22 +150,23 @@ impl World {
 
     /// One list, one read or one effect.
     pub(super) fn disk_step(&mut self, master: usize) {
-        if let Some(down_us) = self.masters[master].survives_step() {
-            self.kill(master, down_us);
+        if let Err(doom) = self.masters[master].survives_step() {
+            self.end(master, doom);
             return;
         }
         let this = &mut self.masters[master];
         this.set_clock(self.now_us);
         let space = if this.full_until_us > self.now_us { Space::None } else { Space::Left };
         let Some(running) = &mut this.running else { return };
-        match running.disk_step(&mut this.disk, &mut this.durable.staged, space) {
+        let meet = |calls| this.faults.meet(calls, self.now_us);
+        match running.disk_step(&mut this.disk, &mut this.durable.staged, space, meet) {
             Some(DiskStep::Tried(tried)) => {
-                let (effect, outcome) = *tried;
+                let Tried { effect, outcome, changed } = *tried;
                 let done = matches!(outcome, Outcome::Done { .. });
                 self.trace.note(self.now_us, &[8, master as u64, u64::from(done)], || {
                     format!("{master} disk: {effect:?} -> {outcome:?}")
                 });
-                if done {
+                if changed {
                     self.moved_us = self.now_us;
                     if let Some(running) = &mut self.masters[master].running {
                         running.note_left(&effect, &outcome);
@@ -190,7 +211,7 @@ impl World {
         to: pleach_core::vocabulary::MasterId,
         known: &VersionVector,
     ) {
-        let Some(to) = master_index(to, self.masters.len()) else { return };
+        let Some(to) = self.index_of(to) else { return };
         let mut missing = self.masters[from].durable.missing_from(known);
         while !missing.is_empty() {
             let count = self.random.random_range(1..=CHANGES_MAX).min(missing.len());
@@ -203,7 +224,7 @@ impl World {
         if let Message::Changes { changes, .. } = message {
             assert!(changes.iter().all(is_signed), "changes travel with their signatures");
         }
-        self.give(to, Input::Received(master_id(from), message.clone()));
+        self.give(to, Input::Received(self.id_of(from), message.clone()));
     }
 
     fn fetch_soon(&mut self, master: usize, wanted: Wanted, attempt: usize) {
@@ -231,7 +252,8 @@ impl World {
         };
         let loss = if self.healed { 0 } else { self.history.profile.fetch_loss_percent };
         let lost = self.network.below(100) < u64::from(loss);
-        let bytes = master_index(provider, self.masters.len())
+        let bytes = self
+            .index_of(provider)
             .filter(|&provider| {
                 let epoch = self.network.epoch(master, provider);
                 epoch.is_some_and(|epoch| self.network.carries(master, provider, epoch)) && !lost
@@ -249,6 +271,10 @@ impl World {
     }
 
     fn fetched(&mut self, master: usize, hash: ContentHash, bytes: Vec<u8>) {
+        if let Some(fault) = self.meets(master, Calls::Retain) {
+            self.running(master).fetching.remove(&hash);
+            return self.give(master, fault.not_taken(hash));
+        }
         self.masters[master].durable.staged.insert(hash, bytes);
         self.running(master).fetching.remove(&hash);
         self.give(master, Input::Fetched(hash));
@@ -259,9 +285,17 @@ impl World {
             let (kind, reason) = (ProblemKind::NoSpace, "no space".to_owned());
             return self.give(master, Input::NotTaken { hash, kind, reason });
         }
+        if let Some(fault) = self.meets(master, Calls::Retain) {
+            return self.give(master, fault.not_taken(hash));
+        }
         let durable = &mut self.masters[master].durable;
         match bytes.or_else(|| durable.staged.get(&hash).cloned()) {
             Some(bytes) => drop(durable.retained.insert(hash, bytes)),
+            // A call failed before, and what was staged is gone.
+            None if self.masters[master].faults.any_met() => {
+                let (kind, reason) = (ProblemKind::Io, "it is not staged".to_owned());
+                self.give(master, Input::NotTaken { hash, kind, reason });
+            }
             None => self.fail(Property::VersionsRetained, format!("{hash:?} is not staged")),
         }
     }
@@ -286,11 +320,12 @@ impl World {
     fn admits(&self, master: usize, other: usize) -> bool {
         let this = &self.masters[master];
         this.running.is_some()
-            && (this.inviter == Some(other) || this.admitted.contains(&master_id(other)))
+            && (this.inviter == Some(self.masters[other].identity)
+                || this.admitted.contains(&self.id_of(other)))
     }
 
     pub(super) fn connect(&mut self, from: usize, to: usize) {
-        if !self.admits(from, to) || !self.admits(to, from) {
+        if !self.can_meet(from, to) || !self.admits(from, to) || !self.admits(to, from) {
             return;
         }
         let (a, b) = pair(from, to);
@@ -298,7 +333,7 @@ impl World {
         self.moved_us = self.now_us;
         self.trace.note(self.now_us, &[9, a as u64, b as u64], || format!("{a} and {b} connect"));
         for (end, other) in [(a, b), (b, a)] {
-            let other = master_id(other);
+            let other = self.id_of(other);
             // Who has not noticed yet that the old connection is gone may never learn of it.
             if knew.contains(&end) && self.network.below(2) == 0 {
                 continue;

@@ -32,6 +32,14 @@ impl RunningProgram {
     pub(super) fn is_over(&self) -> bool {
         self.program.calls.is_empty()
     }
+
+    /// It ends with the machine that it runs on.
+    pub(super) fn end_with(&mut self, master: usize) {
+        if self.master == master {
+            self.program.calls.clear();
+            self.slots.clear();
+        }
+    }
 }
 
 /// What the oracle knows a path by: the hash of a file's bytes or of a link's text.
@@ -45,6 +53,9 @@ fn shown(disk: &Disk, path: &TreePath) -> Option<ContentHash> {
 
 impl World {
     pub(super) fn start_program(&mut self, master: usize, habit: Habit, salt: u64) {
+        if self.masters[master].dark_until_us > self.now_us {
+            return;
+        }
         let program = habit.program(&self.masters[master].disk, salt);
         self.programs.push(RunningProgram { master, program, slots: BTreeMap::new() });
         self.call_later(self.programs.len() - 1);
@@ -143,7 +154,7 @@ impl World {
         match (opened, truncate, before) {
             (Opened::Created, ..) => self.watch(master, Hint::Changed(path.clone())),
             (Opened::Existing, Truncate::ToEmpty, Some(before)) => {
-                self.oracle.destroyed(&before);
+                self.oracle.destroyed(&before, master);
                 self.watch(master, Hint::Changed(path.clone()));
             }
             _ => {}
@@ -165,7 +176,7 @@ impl World {
         let before = disk.bytes(key).map(ContentHash::of);
         disk.write(key, change);
         if let Some(before) = before {
-            self.oracle.destroyed(&before);
+            self.oracle.destroyed(&before, master);
         }
         match self.masters[master].disk.whereabouts(key) {
             Whereabouts::Tree(path) => self.watch(master, Hint::Changed(path)),
@@ -183,8 +194,12 @@ impl World {
         if this.running.is_none() || this.full_until_us > self.now_us {
             return self.after(LATE_US, Happening::LateWrite { master, key });
         }
-        self.late.remove(&(master, key));
+        // A power cut may have undone it.
+        if !self.late.remove(&(master, key)) {
+            return;
+        }
         let Some((late, bytes)) = this.disk.late_write(key) else { return };
+        this.disk.sync_file(key);
         self.moved_us = self.now_us;
         this.durable.staged.insert(late.content.hash, bytes);
         self.trace.note(self.now_us, &[12, master as u64], || format!("{master} {late:?}"));
@@ -238,7 +253,7 @@ impl World {
         }
         self.oracle.path_renamed(from, to);
         if let Some(over) = over {
-            self.oracle.destroyed(&over);
+            self.oracle.destroyed(&over, master);
             // A file in the place of a link, or the other way round, is another thing: the old is removed.
             if other_kind {
                 self.oracle.path_closed(to);
@@ -265,7 +280,7 @@ impl World {
         let before = shown(disk, path);
         disk.unlink(path).map_err(drop)?;
         if let Some(before) = before {
-            self.oracle.destroyed(&before);
+            self.oracle.destroyed(&before, master);
         }
         self.path_removed(master, path);
         self.watch(master, Hint::Removed(path.clone()));

@@ -22,6 +22,8 @@ pub enum Property {
     OneTurnOfTheDisk,
     /// Nobody is told of a change that is not durable yet.
     RecordedBeforeTold,
+    /// What is recorded of a disk is on it, whenever the power is cut.
+    DurableBeforeRecorded,
     /// A healed world comes to rest.
     Settles,
     /// All disks show the same.

@@ -13,9 +13,10 @@ use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::clones::Twins;
 use super::disk::{Disk, InodeKey, Node};
-use super::driver::{Master, master_id, member};
-use super::history::{Direction, History, Item, What};
+use super::driver::{Doom, End, Master, master_id, member};
+use super::history::{Direction, History, Item, Power, What};
 use super::network::{Epoch, Network};
 use super::oracle::Oracle;
 use super::programs::RunningProgram;
@@ -57,7 +58,7 @@ pub(super) enum Happening {
     Notice { end: usize, other: usize, epoch: Epoch },
     Connect { from: usize, to: usize },
     Fetch { master: usize, generation: u64, wanted: Wanted, attempt: usize },
-    Kill { master: usize, generation: u64, down_us: u64 },
+    End { master: usize, generation: u64, doom: Doom },
     Start(usize),
     Mend { from: usize, to: usize },
     HearAgain(usize),
@@ -91,6 +92,8 @@ pub struct World {
     pub(super) moved_us: u64,
     /// When the last hint of each master arrives.
     pub(super) hints_us: Vec<u64>,
+    /// A master that was cloned, and its clone.
+    pub(super) twins: Option<Twins>,
     /// Whether a conflict was settled since this was last reset.
     resolved: bool,
 }
@@ -112,11 +115,15 @@ impl World {
     fn new(history: History, lines: Lines) -> Self {
         let profile = &history.profile;
         let clock = Timestamp { seconds: 1_800_000_000, nanos: 0 };
-        let masters: Vec<Master> = (0..profile.masters)
-            .map(|index| {
-                Master::new(index, Disk::new(index as u64 + 1, profile.inode_numbers, clock))
-            })
-            .collect();
+        let disk = |index: usize| {
+            let mut disk = Disk::new(index as u64 + 1, profile.inode_numbers, clock);
+            if profile.power == Power::Cut {
+                disk.keep_journal();
+            }
+            disk
+        };
+        let masters: Vec<Master> =
+            (0..profile.masters).map(|index| Master::new(index, disk(index))).collect();
         Self {
             now_us: 0,
             queue: BTreeMap::new(),
@@ -134,6 +141,7 @@ impl World {
             failure: None,
             healed: false,
             moved_us: 0,
+            twins: None,
             resolved: false,
             history,
         }
@@ -151,6 +159,7 @@ impl World {
         }
         self.run_until(self.history.profile.span_us);
         self.heal();
+        self.part_twins();
         self.settle_and_check();
         self.let_go_of_versions();
         for round in std::mem::take(&mut self.history.rounds) {
@@ -259,7 +268,7 @@ impl World {
     }
 
     /// Lets things happen until nothing has moved for long.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.moved_us = self.now_us;
         let mut steps = 0;
         while let Some((&(at_us, _), _)) = self.queue.first_key_value() {
@@ -290,17 +299,20 @@ impl World {
         self.network.heal();
         for master in 0..self.masters.len() {
             let this = &mut self.masters[master];
-            this.crash_after = None;
+            this.doom = None;
+            this.dark_until_us = 0;
             this.full_until_us = 0;
+            this.faults.clear();
             this.disk.set_unreadable(None);
             this.deaf_until_us = 0;
-            let joined = master == 0 || this.inviter.is_some();
+            let joined = this.identity == 0 || this.inviter.is_some();
             if this.running.is_none() && joined {
                 self.start(master);
             }
             self.give(master, Input::Hints(vec![Hint::Subtree(TreePath::root())]));
             self.connect_to_all(master);
         }
+        self.invite_again();
     }
 
     pub(super) fn fail(&mut self, property: Property, detail: String) {
@@ -308,6 +320,10 @@ impl World {
             self.trace.note(self.now_us, &[], || format!("!! {property:?}: {detail}"));
             self.failure = Some(Failure { property, detail });
         }
+    }
+
+    pub(super) fn forget_happenings(&mut self, forget: impl Fn(&Happening) -> bool) {
+        self.queue.retain(|_, happening| !forget(happening));
     }
 
     pub(super) fn after(&mut self, delay_us: u64, happening: Happening) {
@@ -382,7 +398,7 @@ impl World {
             }
             Happening::Notice { end, other, epoch } => {
                 if self.network.disconnect(end, other, epoch) {
-                    self.give(end, Input::PeerGone(master_id(other)));
+                    self.give(end, Input::PeerGone(self.id_of(other)));
                     self.connect_soon(end, other);
                 }
             }
@@ -392,10 +408,10 @@ impl World {
                     self.fetch(master, wanted, attempt);
                 }
             }
-            Happening::Kill { master, generation, down_us } => {
-                let due = self.masters[master].crash_after.is_some();
+            Happening::End { master, generation, doom } => {
+                let due = self.masters[master].doom.is_some();
                 if self.is_current(master, generation) && due {
-                    self.kill(master, down_us);
+                    self.end(master, doom);
                 }
             }
             Happening::Start(master) => self.start(master),
@@ -479,7 +495,8 @@ impl World {
     }
 
     pub(super) fn start(&mut self, master: usize) {
-        if self.masters[master].running.is_some() {
+        let this = &self.masters[master];
+        if this.running.is_some() || this.dark_until_us > self.now_us {
             return;
         }
         self.moved_us = self.now_us;
@@ -494,30 +511,36 @@ impl World {
         self.connect_to_all(master);
     }
 
-    pub(super) fn kill(&mut self, master: usize, down_us: u64) {
+    /// A daemon ends, by itself or with its machine.
+    pub(super) fn end(&mut self, master: usize, doom: Doom) {
+        match doom.end {
+            End::Killed => self.kill(master),
+            End::PowerCut => self.cut_power(master, doom.down_us),
+        }
+        self.after(doom.down_us, Happening::Start(master));
+    }
+
+    pub(super) fn kill(&mut self, master: usize) {
         self.trace.note(self.now_us, &[2, master as u64], || format!("{master} is killed"));
         self.masters[master].kill();
         for (other, epoch) in self.network.died(master) {
             let delay_us = 100 + self.network.below(2_000_000);
             self.after(delay_us, Happening::Notice { end: other, other: master, epoch });
         }
-        self.after(down_us, Happening::Start(master));
     }
 
     fn item(&mut self, item: &Item) {
         let master = item.master;
         self.trace.note(self.now_us, &[3, master as u64, item.salt], || format!("** {item}"));
         match item.what {
-            What::User(habit) => self.start_program(master, habit, item.salt),
+            What::User(habit) => {
+                self.start_program(self.actor(master, item.salt), habit, item.salt);
+            }
             What::Crash { outputs, down_us } => {
-                // A store is founded before its first daemon runs.
-                let founded = !self.masters[master].durable.log.is_empty();
-                if founded && self.masters[master].running.is_some() {
-                    self.masters[master].crash_after = Some((outputs, down_us));
-                    let generation = self.masters[master].generation;
-                    let delay_us = item.salt % CRASH_DELAY_US_MAX;
-                    self.after(delay_us, Happening::Kill { master, generation, down_us });
-                }
+                self.doom(item, Doom { steps: outputs, down_us, end: End::Killed });
+            }
+            What::PowerCut { outputs, down_us } => {
+                self.doom(item, Doom { steps: outputs, down_us, end: End::PowerCut });
             }
             What::Cut { other, direction, for_us } => {
                 self.cut(master, other, for_us);
@@ -530,6 +553,13 @@ impl World {
                 self.after(for_us, Happening::HearAgain(master));
             }
             What::Unreadable { for_us } => self.make_unreadable(master, item.salt, for_us),
+            What::CloneMachine => self.clone_machine(master),
+            What::TakeTurns => self.take_turns(),
+            What::Backup => self.masters[master].back_up(),
+            What::Restore { part, down_us } => self.restore(master, part, down_us),
+            What::Failing { fault, for_us } => {
+                self.masters[master].faults.add(fault, self.now_us + for_us);
+            }
             What::Full { for_us } => self.masters[master].full_until_us = self.now_us + for_us,
             What::Compact => self.masters[master].compact(),
             What::FullLook => {
@@ -538,6 +568,23 @@ impl World {
             What::Flush => self.give(master, Input::Flush),
             What::Resolve => self.resolve_any(master, item.salt),
             What::ClockJump { seconds } => self.masters[master].clock_skew_seconds += seconds,
+        }
+    }
+
+    fn doom(&mut self, item: &Item, doom: Doom) {
+        let this = &mut self.masters[item.master];
+        let (master, generation) = (item.master, this.generation);
+        // A store is founded before its first daemon runs.
+        let founded = !this.durable.log.is_empty();
+        if founded && this.running.is_some() {
+            this.doom = Some(doom);
+            self.after(item.salt % CRASH_DELAY_US_MAX, Happening::End { master, generation, doom });
+        } else if this.running.is_none() && doom.end == End::PowerCut {
+            let known = generation > 0;
+            self.cut_power(master, doom.down_us);
+            if known {
+                self.after(doom.down_us, Happening::Start(master));
+            }
         }
     }
 

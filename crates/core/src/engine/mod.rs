@@ -110,6 +110,8 @@ pub struct Engine {
     late: BTreeMap<NodeId, Stamp>,
     /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
+    /// Entries of which an effect failed that may have been done all the same, until they are found again.
+    doubtful: BTreeSet<BaseId>,
     /// Entries that the base has in the parking area and that are not there: a crash came after they left
     /// it. The first look at everything finds them, or else they are gone.
     unparked: BTreeSet<BaseId>,

@@ -99,6 +99,7 @@ impl Engine {
             guard: guard::Guard::default(),
             late: BTreeMap::new(),
             disturbed,
+            doubtful: BTreeSet::new(),
             unparked,
             announced: VersionVector::new(),
             announced_problems: 0,

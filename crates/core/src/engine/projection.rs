@@ -243,6 +243,15 @@ impl Engine {
 
     fn effect_ended(&mut self, now: u64, plan: &mut Plan, index: usize, outcome: Outcome) {
         let done = matches!(outcome, Outcome::Done { .. });
+        if matches!(outcome, Outcome::Failed(_)) {
+            let planned = &plan.effects[index];
+            let known = planned.nodes.iter().filter_map(|&node| self.base.by_node(node));
+            let there = match planned.effect.target() {
+                Location::Tree(path) => self.base.find(path),
+                Location::Parked(..) => None,
+            };
+            self.doubtful.extend(known.chain(there));
+        }
         if done {
             self.keep_in_mind(now, &plan.effects[index].effect);
         }

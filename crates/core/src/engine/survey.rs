@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::agenda::{Due, SETTLE_GONE_MS, name_scope};
 use super::guard::unchanged;
 use super::{Blocked, Engine, Output, Turn};
-use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
+use crate::snapshot::{Doubtful, Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
 use crate::values::{Act, BaseId, Event, Looked, Performed, Record};
 use crate::vocabulary::TreePath;
 
@@ -103,7 +103,14 @@ impl Engine {
             vanished: Some(&self.vanished),
             removals_max,
             passing: self.guard.passing(),
+            doubtful: match is_first {
+                true => Doubtful::All,
+                false => Doubtful::These(&self.doubtful),
+            },
         };
+        let unmoved: Vec<BaseId> = self.doubtful.iter().copied().collect();
+        let unmoved = unmoved.into_iter().filter(|&id| survey.saw_unchanged(&self.base, id));
+        let mut known: BTreeSet<BaseId> = unmoved.collect();
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
         self.note_problems(now, &snapshot);
         self.note_withheld(now, &snapshot, &unchanged);
@@ -126,6 +133,9 @@ impl Engine {
         let moving = self.moving_directories(&snapshot);
         let (local, performed) = self.replica.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
+        known.extend(&snapshot.seen);
+        let base = &self.base;
+        self.doubtful.retain(|id| base.entry(*id).is_some() && !known.contains(id));
         self.forget_unparked();
         self.plan_doubted();
         for (id, from) in moving {

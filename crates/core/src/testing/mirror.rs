@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PlainTree, VirtualDisk};
 use crate::checkout::{self, Availability, Limits};
-use crate::snapshot::{Scope, Snapshot, SnapshotRules, SpecialBits, Survey, forget_put_aside};
+use crate::snapshot::{
+    Doubtful, Scope, Snapshot, SnapshotRules, SpecialBits, Survey, forget_put_aside,
+};
 use crate::values::{Acts, Base, BaseId, Effect};
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
@@ -71,6 +73,7 @@ impl Mirror {
             vanished: None,
             removals_max: usize::MAX,
             passing: &BTreeSet::new(),
+            doubtful: Doubtful::These(&BTreeSet::new()),
         };
         survey.finish(&self.base, tree, rules)
     }

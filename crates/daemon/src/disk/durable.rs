@@ -8,16 +8,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pleach_core::values::{DirectoryState, FoundBody, Look, Looked};
-use pleach_core::vocabulary::{Fingerprint, TreePath};
+use pleach_core::values::{Look, Looked};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use super::fresh::Fresh;
 use super::read::open_to_read;
 use super::root::Root;
-
-/// With more files than these, one syncfs is cheaper than an fsync for each.
-const FILES_MAX: usize = 3;
 
 /// What makes a rename durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +40,6 @@ struct Inner {
     fresh: Mutex<Fresh>,
 }
 
-/// What looks have found since that was last made durable.
-#[derive(Debug, Default)]
-struct Fresh {
-    files: Vec<TreePath>,
-    /// Whether there are more files than that.
-    many: bool,
-    /// Whether files have been renamed to where they are, or made there.
-    placed: bool,
-    /// Whether something that is no file came, or anything went.
-    names: bool,
-}
-
 impl Durable {
     pub(super) fn new(root: &Root) -> Result<Self, Errno> {
         let durability = durability_of(root)?;
@@ -67,26 +52,7 @@ impl Durable {
 
     /// Takes note of what a look has found.
     pub(super) fn note(&self, look: &Look, looked: &Looked) {
-        let mut fresh = self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        for (request, listed) in look.lists.iter().zip(&looked.lists) {
-            let DirectoryState::Readable { found, gone, .. } = &listed.state else { continue };
-            fresh.names |= !gone.is_empty();
-            for entry in found {
-                let known = request.known.iter().find(|(name, _)| *name == entry.name);
-                let known = known.map(|(_, fingerprint)| fingerprint);
-                let same = |now: &Fingerprint| known.is_some_and(|known| known.same_object(now));
-                match &entry.body {
-                    FoundBody::File { fingerprint, .. } => {
-                        fresh.placed |= !same(fingerprint);
-                        fresh.note_file(|| listed.path.join(&entry.name));
-                    }
-                    // Of one that was there, only what is in it has changed.
-                    FoundBody::Directory { fingerprint, .. } => fresh.names |= !same(fingerprint),
-                    FoundBody::Symlink { .. } => fresh.names = true,
-                    FoundBody::Ignored | FoundBody::Skipped(_) => {}
-                }
-            }
-        }
+        self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner).note(look, looked);
     }
 
     /// Makes durable what looks have found by now.
@@ -94,23 +60,22 @@ impl Durable {
     /// # Errors
     /// If the disk refuses: nobody knows then what a power cut leaves.
     pub fn settle(&self) -> Result<(), Errno> {
-        let mut fresh = self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let Fresh { files, many, placed, names } = std::mem::take(&mut *fresh);
-        drop(fresh);
+        let fresh = self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner).take();
         let root = self.0.root.tree();
         match self.0.durability {
-            Durability::Nothing => return Ok(()),
-            Durability::SyncAll if many || placed || names => return rustix::fs::syncfs(root),
-            Durability::Journal if many => return rustix::fs::syncfs(root),
-            Durability::SyncAll | Durability::Journal => {}
-        }
-        for path in files {
-            // What is gone or another's by now is found by the next look.
-            if let Ok(file) = open_to_read(root, path.names()) {
-                rustix::fs::fsync(file)?;
+            Durability::Nothing => Ok(()),
+            Durability::SyncAll if !fresh.is_only_written_to() => rustix::fs::syncfs(root),
+            Durability::Journal if fresh.has_many() => rustix::fs::syncfs(root),
+            Durability::SyncAll | Durability::Journal => {
+                for path in fresh.files() {
+                    // What is gone or another's by now is found by the next look.
+                    if let Ok(file) = open_to_read(root, path.names()) {
+                        rustix::fs::fsync(file)?;
+                    }
+                }
+                if fresh.has_names() { self.sync_renames() } else { Ok(()) }
             }
         }
-        if names { self.sync_renames() } else { Ok(()) }
     }
 
     /// Makes everything durable, after [`Durable::settle`] could not.
@@ -146,19 +111,6 @@ impl Durable {
     #[cfg(test)]
     pub(super) fn durability(&self) -> Durability {
         self.0.durability
-    }
-}
-
-impl Fresh {
-    fn note_file(&mut self, path: impl FnOnce() -> TreePath) {
-        if self.files.len() < FILES_MAX {
-            let path = path();
-            if !self.files.contains(&path) {
-                self.files.push(path);
-            }
-        } else {
-            self.many = true;
-        }
     }
 }
 

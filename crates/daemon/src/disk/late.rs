@@ -96,6 +96,8 @@ impl Disk {
             opened => opened?,
         };
         let before = stat_handle(&file)?;
+        // The others are told of it, and the copy may be gone after a power cut.
+        rustix::fs::fsync(&file)?;
         // A copy is one state of it, whatever is written meanwhile.
         let (hash, size) = self.staging.copy_of(&file)?;
         let is_whole = before.same_bytes(&stat_handle(&file)?);

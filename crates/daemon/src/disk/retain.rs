@@ -30,6 +30,8 @@ impl Disk {
         let fingerprint = stat_at(self.staging.directory(), &staged)?
             .node()
             .ok_or_else(|| io::Error::other("what was staged is no file"))?;
+        // It counts as kept by its name from now on: a power cut must not leave another content under it.
+        self.staging.sync(&staged)?;
         let id = self.versions.reserve();
         let (from, to) = (self.staging.directory(), self.versions.directory());
         rustix::fs::renameat_with(from, &staged, to, name_of(id), RenameFlags::NOREPLACE)?;

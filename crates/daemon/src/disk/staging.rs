@@ -279,6 +279,18 @@ impl Staging {
         Ok(name)
     }
 
+    /// Makes the bytes of what is staged under a name durable.
+    pub(crate) fn sync(&self, name: &str) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.directory(), name, flags, Mode::empty())?;
+        let synced = rustix::fs::fsync(&file);
+        if synced.is_err() {
+            // Nobody knows which pages were lost: it is fetched anew.
+            self.remove(name);
+        }
+        synced
+    }
+
     /// Puts a content taken out back, unless another copy came meanwhile.
     pub(crate) fn give_back(&self, name: &str, hash: ContentHash) -> Result<(), Errno> {
         let directory = self.directory();

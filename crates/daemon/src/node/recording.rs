@@ -16,7 +16,7 @@ use pleach_core::vocabulary::{MasterId, Name, TreePath};
 
 use super::driver::{Driver, Job};
 use crate::control::{Call, Refusal, RefusalKind, Request};
-use crate::disk::STATE_NAME;
+use crate::disk::{STATE_NAME, must_be_durable};
 use crate::net::NetEvent;
 use crate::state::StateError;
 
@@ -69,14 +69,9 @@ impl Driver {
         if records.is_empty() {
             return Recorded::Durably;
         }
-        let changes = records.iter().filter_map(|record| match record {
-            Record::Change(change) => Some(change.author),
-            _ => None,
-        });
-        let me = self.facts.key.master();
-        let (count, own) =
-            changes.fold((0, false), |(count, own), author| (count + 1, own || author == me));
-        if own {
+        let changes = records.iter().filter(|record| matches!(record, Record::Change(_)));
+        let count = changes.count() as u64;
+        if must_be_durable(records, self.facts.key.master()) {
             self.make_durable();
         }
         while let Err(error) = self.state.commit(records) {

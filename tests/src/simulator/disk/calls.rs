@@ -49,6 +49,7 @@ impl Disk {
             None => {
                 let key = self.make(Node::File(Vec::new()), Mode::new(0o644));
                 self.link(parent, name, key);
+                self.log();
                 (key, Opened::Created)
             }
         };
@@ -64,6 +65,7 @@ impl Disk {
             change(bytes);
             inode.modified = now;
             inode.changed = now;
+            self.log();
         }
     }
 
@@ -90,6 +92,7 @@ impl Disk {
         }
         let key = self.make(node, mode);
         self.link(parent, name, key);
+        self.log();
         Ok(())
     }
 
@@ -103,6 +106,7 @@ impl Disk {
         self.unlink_name(parent, &name);
         self.stamp_changed(key);
         self.collect(key);
+        self.log();
         Ok(())
     }
 
@@ -115,6 +119,7 @@ impl Disk {
         }
         self.unlink_name(parent, &name);
         self.collect(key);
+        self.log();
         Ok(())
     }
 
@@ -142,6 +147,7 @@ impl Disk {
         self.unlink_name(from_parent, &from_name);
         self.link(to_parent, to_name, key);
         self.stamp_changed(key);
+        self.log();
         Ok(())
     }
 
@@ -166,6 +172,7 @@ impl Disk {
         }
         self.inode_mut(key).mode = mode;
         self.stamp_changed(key);
+        self.log();
         Ok(())
     }
 
@@ -176,6 +183,7 @@ impl Disk {
         let inode = self.inode_mut(key);
         inode.modified = modified.unwrap_or(now);
         inode.changed = now;
+        self.log();
         Ok(())
     }
 

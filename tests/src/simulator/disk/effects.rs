@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pleach_core::values::{
     Effect, Expected, FileContent, Location, Outcome, Problem, ProblemKind, PutSource,
 };
-use pleach_core::vocabulary::{
-    Attributes, ContentHash, Fingerprint, Mode, Name, Timestamp, TreePath,
-};
+use pleach_core::vocabulary::{Attributes, ContentHash, Fingerprint, Mode, Name, Timestamp};
 
 use super::{Disk, InodeKey, Node, Parent};
 
@@ -40,7 +38,7 @@ impl Disk {
         let result = match effect {
             Effect::MakeDirectory { at, attributes } => self.put_directory(batch, at, attributes),
             Effect::PutFile { at, expected, content, attributes, source } => {
-                match self.source_bytes(source, content, staged) {
+                match self.source_bytes(at, source, content, staged) {
                     Ok(bytes) => self.put(
                         batch,
                         at,
@@ -146,6 +144,7 @@ impl Disk {
 
     fn source_bytes(
         &self,
+        at: &Location,
         source: &PutSource,
         content: &FileContent,
         staged: &BTreeMap<ContentHash, Vec<u8>>,
@@ -155,7 +154,7 @@ impl Disk {
             PutSource::Empty => Vec::new(),
             PutSource::Staged => match staged.get(&content.hash) {
                 Some(bytes) => bytes.clone(),
-                None => return Err(failed("it is not staged")),
+                None => return Err(missing(at)),
             },
             PutSource::Local(path) => self.read(path).ok_or(Outcome::Differs)?.to_vec(),
         };
@@ -178,9 +177,16 @@ impl Disk {
         if self.occupant(&slot).is_some() {
             return Err(Outcome::Differs);
         }
-        let key = self.make(Node::Directory(BTreeMap::new()), attributes.mode);
+        let mode = if self.has_journal() { Mode::new(0o700) } else { attributes.mode };
+        let key = self.make(Node::Directory(BTreeMap::new()), mode);
         self.place(slot, key);
         batch.made.insert(key);
+        if self.has_journal() {
+            self.log();
+            self.inode_mut(key).mode = attributes.mode;
+            self.stamp_changed(key);
+            self.log();
+        }
         Ok(self.fingerprint(key))
     }
 
@@ -209,6 +215,9 @@ impl Disk {
         let key = self.make(node, mode);
         self.inode_mut(key).modified = mtime;
         self.place(slot, key);
+        // It was complete and durable before it was renamed here.
+        self.keep_bytes(key);
+        self.log();
         Ok(self.fingerprint(key))
     }
 
@@ -242,6 +251,7 @@ impl Disk {
         self.displace(&source);
         self.place(target, key);
         self.stamp_changed(key);
+        self.log();
         batch.renamed.insert(key);
         Ok(self.fingerprint(key))
     }
@@ -261,6 +271,7 @@ impl Disk {
         let was = self.fingerprint(key);
         self.displace(&slot);
         self.retain(key, at);
+        self.log();
         Ok(was)
     }
 
@@ -278,6 +289,7 @@ impl Disk {
         }
         self.displace(&slot);
         self.collect(key);
+        self.log();
         Ok(was)
     }
 
@@ -296,16 +308,17 @@ impl Disk {
         if !is_link {
             inode.mode = attributes.mode;
         }
-        inode.modified = mtime;
+        self.log();
+        self.inode_mut(key).modified = mtime;
         self.stamp_changed(key);
+        self.log();
         Ok(self.fingerprint(key))
     }
 }
 
-fn failed(reason: &str) -> Outcome {
-    Outcome::Failed(Problem {
-        kind: ProblemKind::Io,
-        path: TreePath::root(),
-        reason: reason.to_owned(),
-    })
+/// It is not staged.
+fn missing(at: &Location) -> Outcome {
+    let (Location::Tree(path) | Location::Parked(_, path)) = at;
+    let (path, reason) = (path.clone(), "its content is not staged".to_owned());
+    Outcome::Failed(Problem { kind: ProblemKind::ContentMissing, path, reason })
 }

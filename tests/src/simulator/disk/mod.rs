@@ -5,15 +5,20 @@
 //! ext4 does. Deliberately without hard links, owners, extended attributes, ignore rules and
 //! permission checks: everybody here is root.
 
+mod backup;
 mod calls;
 mod effects;
+mod journal;
 mod look;
 
+pub use backup::{Backup, Copying};
 pub use calls::{Opened, Truncate};
 pub use effects::Batch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use journal::Journal;
 use pleach_core::values::{Body, ParkingId};
 use pleach_core::values::{FileContent, LateWrite, LinkTarget};
 use pleach_core::vocabulary::{
@@ -117,7 +122,7 @@ pub enum InodeNumbers {
 pub struct Disk {
     device: u64,
     numbers: InodeNumbers,
-    inodes: BTreeMap<InodeKey, Inode>,
+    inodes: BTreeMap<InodeKey, Rc<Inode>>,
     used_numbers: BTreeSet<u64>,
     next_key: u64,
     root: InodeKey,
@@ -128,6 +133,8 @@ pub struct Disk {
     unreadable: BTreeSet<InodeKey>,
     clock: Timestamp,
     mutations: u64,
+    /// What a power cut may leave; none where the power is never cut.
+    journal: Option<Journal>,
 }
 
 impl Disk {
@@ -147,6 +154,7 @@ impl Disk {
             unreadable: BTreeSet::new(),
             clock,
             mutations: 0,
+            journal: None,
         };
         disk.root = disk.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
         disk.inode_mut(disk.root).parent = Some(Parent::Root);
@@ -188,7 +196,7 @@ impl Disk {
         self.next_key += 1;
         let (modified, changed, born) = (now, now, now);
         let inode = Inode { number, mode, modified, changed, born, parent: None, open: 0, node };
-        self.inodes.insert(key, inode);
+        self.inodes.insert(key, Rc::new(inode));
         key
     }
 
@@ -210,7 +218,7 @@ impl Disk {
     }
 
     fn inode_mut(&mut self, key: InodeKey) -> &mut Inode {
-        self.inodes.get_mut(&key).expect("every key handed out is in the table")
+        Rc::make_mut(self.inodes.get_mut(&key).expect("every key handed out is in the table"))
     }
 
     fn entries(&self, directory: InodeKey) -> Result<&BTreeMap<Name, InodeKey>, Errno> {
@@ -246,14 +254,11 @@ impl Disk {
         Ok((parent, name.clone()))
     }
 
-    /// What stands at a path; none if nothing does, or nobody can tell.
-    #[must_use]
-    pub fn stat(&self, path: &TreePath) -> Option<Fingerprint> {
-        self.lookup(path).ok().map(|key| self.fingerprint(key))
+    fn fingerprint(&self, key: InodeKey) -> Fingerprint {
+        self.fingerprint_of(self.inode(key))
     }
 
-    fn fingerprint(&self, key: InodeKey) -> Fingerprint {
-        let inode = self.inode(key);
+    fn fingerprint_of(&self, inode: &Inode) -> Fingerprint {
         let (kind, size) = match &inode.node {
             Node::Directory(_) => (Kind::Directory, 0),
             Node::File(bytes) => (Kind::File, bytes.len() as u64),

@@ -1,0 +1,159 @@
+//! Power cuts: what the machine forgets, and what must be durable by when.
+
+use std::collections::BTreeSet;
+
+use pleach_core::replica::Replica;
+use pleach_core::values::{Base, BaseEntry, BaseId, Body, Record};
+use pleach_core::vocabulary::{ContentHash, Fingerprint, TreePath, WriterId};
+
+use super::disk::Disk;
+use super::driver::{Master, master_id};
+use super::durable::Durable;
+use super::oracle::key_of;
+use super::properties::Property;
+use super::world::World;
+
+impl Master {
+    /// Everything that runs ends, and the disk keeps what was durable, at least.
+    fn lose_power(&mut self, random: &mut impl rand::Rng) {
+        use rand::RngExt;
+        self.kill();
+        self.disk.cut_power(random);
+        // Nobody synced the names of these. Those that are left are checked when they are asked for.
+        self.durable.staged.retain(|_, _| random.random_range(0..2) == 0);
+    }
+}
+
+impl World {
+    pub(super) fn cut_power(&mut self, master: usize, down_us: u64) {
+        self.trace.note(self.now_us, &[13, master as u64], || format!("{master} loses its power"));
+        if self.masters[master].running.is_some() {
+            self.kill(master);
+        }
+        self.programs.iter_mut().for_each(|program| program.end_with(master));
+        let this = &mut self.masters[master];
+        let late: Vec<_> = self.late.iter().filter(|(of, _)| *of == master).copied().collect();
+        let before: Vec<_> =
+            late.iter().map(|(_, key)| this.disk.bytes(*key).map(<[u8]>::to_vec)).collect();
+        this.lose_power(&mut self.random);
+        this.dark_until_us = self.now_us + down_us;
+        for (late, before) in late.into_iter().zip(before) {
+            if this.disk.bytes(late.1).map(<[u8]>::to_vec) != before {
+                self.late.remove(&late);
+            }
+        }
+        self.moved_us = self.now_us;
+        let told = match told(&self.masters[master].durable) {
+            Ok(told) => told,
+            Err(error) => return self.fail(Property::Opens, error),
+        };
+        let this = &self.masters[master];
+        let listing = this.disk.listing();
+        let in_tree: BTreeSet<ContentHash> =
+            listing.values().filter_map(|entry| key_of(&entry.body)).collect();
+        let versions = this.disk.version_hashes();
+        self.oracle.power_cut(master, |hash| {
+            told.contains(hash) || in_tree.contains(hash) || versions.contains(hash)
+        });
+        // A copy of this disk may have what was destroyed, and is there again, destroyed all the same.
+        if self.twins.is_none() && this.saved.is_none() {
+            let is_back = |hash: &ContentHash| told.contains(hash) && in_tree.contains(hash);
+            self.oracle.back_again(master, is_back);
+        }
+    }
+
+    /// Records: what was found on the disk is made durable before, if it has to be.
+    pub(super) fn record(&mut self, master: usize, records: Vec<Record>) {
+        let this = &mut self.masters[master];
+        this.settle(&records);
+        let rows: Vec<BaseId> = records.iter().filter_map(row).collect();
+        if !this.disk.has_journal() || rows.is_empty() {
+            return this.durable.persist(records);
+        }
+        let before = base(&this.durable);
+        this.durable.persist(records);
+        let after = base(&this.durable);
+        let undurable = match (before, after) {
+            (Ok(before), Ok(after)) => {
+                rows.into_iter().find_map(|id| undurable(&this.disk, &before, &after, id))
+            }
+            (Err(error), _) | (_, Err(error)) => return self.fail(Property::Opens, error),
+        };
+        if let Some(detail) = undurable {
+            self.fail(Property::DurableBeforeRecorded, format!("master {master}: {detail}"));
+        }
+    }
+}
+
+fn row(record: &Record) -> Option<BaseId> {
+    match record {
+        Record::Base { id, .. } => Some(BaseId(*id)),
+        Record::Change(_) | Record::Intent { .. } => None,
+    }
+}
+
+fn base(durable: &Durable) -> Result<Base, String> {
+    let rows = durable.base.iter().map(|(&id, row)| (id, row.clone()));
+    Base::load(rows).map_err(|error| error.to_string())
+}
+
+/// What a power cut at this moment could take of what is recorded of an entry.
+fn undurable(disk: &Disk, before: &Base, after: &Base, id: BaseId) -> Option<String> {
+    let was = before.path(id).zip(before.entry(id));
+    let is = after.path(id).zip(after.entry(id));
+    is.as_ref()
+        .and_then(|(path, entry)| missing(disk, path, entry))
+        .or_else(|| was.and_then(|(path, entry)| returning(disk, &path, entry, is)))
+}
+
+/// The entry is on the disk as it is recorded, and a cut could take it or its bytes.
+fn missing(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
+    let recorded = &entry.fingerprint;
+    if let Body::File(content) = &entry.body
+        && let Some((key, now)) = disk.find_object(recorded)
+        && now.same_bytes(recorded)
+        && disk.bytes(key).map(ContentHash::of) == Some(content.hash)
+        && disk.durable_bytes(key).map(ContentHash::of) != Some(content.hash)
+    {
+        return Some(format!("the bytes of {path} are recorded, and could be lost"));
+    }
+    let same = |now: &Fingerprint| match entry.body {
+        Body::Directory { .. } => recorded.same_object(now),
+        Body::File(_) | Body::Symlink { .. } => recorded == now,
+    };
+    let shown = disk.stat(path).filter(same);
+    let kept = disk.durable(path).filter(|(now, _)| same(now));
+    (shown.is_some() && kept.is_none()).then(|| format!("{path} is recorded, and could be lost"))
+}
+
+/// The entry is recorded as no longer at a path, as it is on the disk, and a cut could bring it back.
+fn returning(
+    disk: &Disk,
+    path: &TreePath,
+    entry: &BaseEntry,
+    is: Option<(TreePath, &BaseEntry)>,
+) -> Option<String> {
+    let stays = is.is_some_and(|(now, _)| now == *path);
+    let same = |now: &Fingerprint| entry.fingerprint.same_object(now);
+    let is_gone = !disk.stat(path).is_some_and(|now| same(&now));
+    let returns = disk.durable(path).is_some_and(|(now, _)| same(&now));
+    (!stays && is_gone && returns)
+        .then(|| format!("that {path} is gone is recorded, and could be undone"))
+}
+
+/// All contents that the recorded changes make the tree or a conflict hold.
+pub(super) fn told(durable: &Durable) -> Result<BTreeSet<ContentHash>, String> {
+    let writer = WriterId::new(master_id(0), [0; 8]);
+    let (snapshot, from) = match &durable.snapshot {
+        Some((bytes, position)) => (Some(bytes.as_slice()), *position),
+        None => (None, 0),
+    };
+    let replica = Replica::open(writer, snapshot, durable.log[from..].to_vec());
+    let replica = replica.map_err(|error| error.to_string())?;
+    let mut told: BTreeSet<ContentHash> =
+        replica.tree().entries().filter_map(|(_, entry)| key_of(&entry.body)).collect();
+    let conflicts = replica.conflicts();
+    let versions = conflicts.iter().flat_map(|conflict| &conflict.versions);
+    told.extend(versions.filter_map(|version| key_of(&version.body)));
+    Ok(told)
+}
