@@ -217,7 +217,8 @@ fn quota_that_is_used_up_keeps_what_there_is_and_heals_when_it_is_raised() {
     });
     assert_old_or_new(a, b, &before);
 
-    disk.set_quota(None).unwrap();
+    // That takes room itself, and may have to wait for what is being written back.
+    wait_until("the quota can be raised", TOLD_MAX, || disk.set_quota(None));
     fs::remove_file(b.path("ballast")).unwrap();
     let healed = await_healed(&cluster, "the quota is raised: all heals");
     assert_eq!(healed.file_count(), 1 + 1 + 3 + 400, "{healed:#?}");

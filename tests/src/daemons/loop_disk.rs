@@ -130,9 +130,9 @@ impl LoopDisk {
     /// If it can't be done, with the reason.
     pub fn set_quota(&self, bytes: Option<u64>) -> Result<(), String> {
         let btrfs = |arguments: &[&str]| done(Command::new("btrfs").args(arguments).arg(&self.at));
+        let Some(bytes) = bytes else { return btrfs(&["qgroup", "limit", "none"]) };
         btrfs(&["quota", "enable"])?;
-        let limit = bytes.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string());
-        btrfs(&["qgroup", "limit", &limit])?;
+        btrfs(&["qgroup", "limit", &bytes.to_string()])?;
         // What is counted lags behind what is written until it is written back.
         btrfs(&["filesystem", "sync"])
     }
