@@ -302,9 +302,10 @@ impl Master {
         if fresh.has_many() {
             return self.disk.sync_all();
         }
-        for path in fresh.files() {
-            if let Ok(key) = self.disk.lookup(path) {
-                self.disk.sync_file(key);
+        for (path, seen) in fresh.files() {
+            match self.disk.lookup(path) {
+                Ok(key) if self.disk.fingerprint(key).same_object(seen) => self.disk.sync_file(key),
+                Ok(_) | Err(_) => return self.disk.sync_all(),
             }
         }
         if fresh.has_names() {

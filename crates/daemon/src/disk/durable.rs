@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::fresh::Fresh;
 use super::read::open_to_read;
 use super::root::Root;
+use super::stat::stat_handle;
 
 /// What makes a rename durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +68,12 @@ impl Durable {
             Durability::SyncAll if !fresh.is_only_written_to() => rustix::fs::syncfs(root),
             Durability::Journal if fresh.has_many() => rustix::fs::syncfs(root),
             Durability::SyncAll | Durability::Journal => {
-                for path in fresh.files() {
-                    // What is gone or another's by now is found by the next look.
-                    if let Ok(file) = open_to_read(root, path.names()) {
-                        rustix::fs::fsync(file)?;
+                for (path, seen) in fresh.files() {
+                    let file = open_to_read(root, path.names());
+                    match file.and_then(|file| Ok((stat_handle(&file)?, file))) {
+                        Ok((now, file)) if now.same_object(seen) => rustix::fs::fsync(file)?,
+                        // It was renamed meanwhile, it or a directory above.
+                        Ok(_) | Err(_) => return rustix::fs::syncfs(root),
                     }
                 }
                 if fresh.has_names() { self.sync_renames() } else { Ok(()) }

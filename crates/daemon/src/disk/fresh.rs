@@ -12,7 +12,7 @@ const FILES_MAX: usize = 3;
 /// What looks have found since that was last made durable.
 #[derive(Debug, Default)]
 pub struct Fresh {
-    files: Vec<TreePath>,
+    files: Vec<(TreePath, Fingerprint)>,
     /// Whether there are more files than that.
     many: bool,
     /// Whether files have been renamed to where they are, or made there.
@@ -46,7 +46,7 @@ impl Fresh {
                 match &entry.body {
                     FoundBody::File { fingerprint, .. } => {
                         self.placed |= !same(fingerprint);
-                        self.note_file(|| listed.path.join(&entry.name));
+                        self.note_file(fingerprint, || listed.path.join(&entry.name));
                     }
                     // Of one that was there, only what is in it has changed.
                     FoundBody::Directory { fingerprint, .. } => self.names |= !same(fingerprint),
@@ -63,9 +63,10 @@ impl Fresh {
         std::mem::take(self)
     }
 
-    /// The files that were found, if they are few.
+    /// The files that were found, if they are few. One that is no longer there was renamed, it or a directory
+    /// above, and is found by making everything durable.
     #[must_use]
-    pub fn files(&self) -> &[TreePath] {
+    pub fn files(&self) -> &[(TreePath, Fingerprint)] {
         &self.files
     }
 
@@ -87,11 +88,11 @@ impl Fresh {
         !(self.many || self.placed || self.names)
     }
 
-    fn note_file(&mut self, path: impl FnOnce() -> TreePath) {
+    fn note_file(&mut self, fingerprint: &Fingerprint, path: impl FnOnce() -> TreePath) {
         if self.files.len() < FILES_MAX {
-            let path = path();
-            if !self.files.contains(&path) {
-                self.files.push(path);
+            let found = (path(), *fingerprint);
+            if !self.files.contains(&found) {
+                self.files.push(found);
             }
         } else {
             self.many = true;

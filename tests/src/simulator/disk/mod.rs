@@ -254,7 +254,9 @@ impl Disk {
         Ok((parent, name.clone()))
     }
 
-    fn fingerprint(&self, key: InodeKey) -> Fingerprint {
+    /// What stat(2) says of an object.
+    #[must_use]
+    pub fn fingerprint(&self, key: InodeKey) -> Fingerprint {
         self.fingerprint_of(self.inode(key))
     }
 
