@@ -136,8 +136,7 @@ pub struct Wishes {
     /// The number of items.
     pub items: Option<usize>,
     /// Whether some histories have a guard against mass deletion that is worth the name, and others leave
-    /// echoes out: the seeds kept from
-    /// before there was one have not.
+    /// echoes out: the seeds kept from before have not.
     pub guard: bool,
     /// Whether in some histories the power fails.
     pub power: bool,

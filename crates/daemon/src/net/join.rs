@@ -15,8 +15,8 @@
 //!
 //! The connection itself is authenticated: the joiner dials the key in the ticket. Each HMAC is keyed
 //! by the secret, over a label of its direction, both keys and both nonces; compared in constant time.
-//! What a frame has left over is a later version's, and passed over. Each has at most [`FRAME_BYTES_MAX`], all this takes at most [`JOIN_SECONDS_MAX`]. A
-//! refusal may stand in place of any answer.
+//! Each frame has at most [`FRAME_BYTES_MAX`], all this takes at most [`JOIN_SECONDS_MAX`]. What a frame
+//! has left over is a later version's, and passed over. A refusal may stand in place of any answer.
 
 use std::io;
 use std::time::Duration;
