@@ -126,7 +126,8 @@ fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
     if options.faulty && !history.has_rare_faults() {
         return;
     }
-    let report = run(&history, Lines::Omit);
+    let lines = if options.trace { Lines::Hash } else { Lines::Count };
+    let report = run(&history, lines);
     tally.done.fetch_add(1, Ordering::Relaxed);
     tally.events.fetch_add(report.events, Ordering::Relaxed);
     if options.trace {
@@ -143,7 +144,7 @@ fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
     *properties.entry(failure.property).or_default() += 1;
     drop(properties);
     let smallest = shrink(&history, failure.property, options.shrink);
-    let lines = if options.trace { Lines::Print } else { Lines::Omit };
+    let lines = if options.trace { Lines::Print } else { Lines::Count };
     let last = run(&smallest, lines).failure.unwrap_or_else(|| failure.clone());
     let text = format!(
         "seed {seed}: {failure}\n  shrunk from {} to {} items: {last}\n{smallest}",

@@ -389,17 +389,18 @@ impl Running {
         self.started_us + monotonic_ms * 1_000
     }
 
-    /// Gives the engine the next inputs, at most so many. What it was given.
-    pub fn handle(&mut self, now_us: u64, inputs_max: usize) -> Vec<String> {
+    /// The next inputs for the engine, at most so many.
+    pub fn next_inputs(&mut self, max: usize) -> Vec<Input> {
+        self.inbox.drain(..max.min(self.inbox.len())).collect()
+    }
+
+    /// Gives the engine inputs.
+    pub fn handle(&mut self, now_us: u64, inputs: Vec<Input>) {
         let now = self.moment(now_us);
-        let mut given = Vec::new();
-        for _ in 0..inputs_max {
-            let Some(input) = self.inbox.pop_front() else { break };
-            given.push(format!("{input:?}"));
+        for input in inputs {
             self.engine.handle(now, input);
         }
         self.drain();
-        given
     }
 
     /// Takes over what the engine wants done.

@@ -35,10 +35,12 @@ impl World {
         match running.next_output() {
             Some(output) => self.perform(master, output),
             None => {
-                let given = running.handle(now_us, inputs_max);
-                self.trace.note(now_us, &[7, master as u64, given.len() as u64], || {
-                    format!("{master} handles {}", given.join(" | "))
+                let inputs = running.next_inputs(inputs_max);
+                self.trace.note(now_us, &[7, master as u64, inputs.len() as u64], || {
+                    let inputs: Vec<String> = inputs.iter().map(|i| format!("{i:?}")).collect();
+                    format!("{master} handles {}", inputs.join(" | "))
                 });
+                running.handle(now_us, inputs);
             }
         }
         self.call_judge(master);
@@ -62,9 +64,11 @@ impl World {
     }
 
     fn perform(&mut self, master: usize, output: Output) {
-        self.trace.note(self.now_us, &output_numbers(master, &output), || {
-            format!("{master} does {output:?}")
-        });
+        let numbers = match self.trace.is_counted() {
+            true => Vec::new(),
+            false => output_numbers(master, &output),
+        };
+        self.trace.note(self.now_us, &numbers, || format!("{master} does {output:?}"));
         match output {
             Output::Persist(records) if self.meets(master, Calls::Record).is_some() => {
                 self.record_later(master, records);

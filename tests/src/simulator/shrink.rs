@@ -12,7 +12,7 @@ use super::world::run;
 #[must_use]
 pub fn shrink(history: &History, property: Property, runs_max: usize) -> History {
     let fails = |candidate: &History| {
-        run(candidate, Lines::Omit).failure.is_some_and(|failure| failure.property == property)
+        run(candidate, Lines::Count).failure.is_some_and(|failure| failure.property == property)
     };
     let mut smallest = history.clone();
     let mut runs = 0;

@@ -20,6 +20,7 @@ pub(super) mod tests;
 
 use automerge::{Automerge, ChangeHash, ReadDoc};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use super::gate::{self, CheckedChange, Operation, Payload, Refusal, Verdict};
 use super::past::Past;
@@ -95,9 +96,14 @@ impl Document {
     /// A document that holds nothing but the genesis.
     #[must_use]
     pub fn new() -> Self {
-        let (change, genesis) = schema::genesis();
-        let mut engine = Automerge::new();
-        engine.apply_changes([change]).expect("the genesis depends on nothing");
+        // A copy of it costs a hundredth of applying the change again.
+        static GENESIS: LazyLock<(Automerge, ChangeHash)> = LazyLock::new(|| {
+            let (change, genesis) = schema::genesis();
+            let mut engine = Automerge::new();
+            engine.apply_changes([change]).expect("the genesis depends on nothing");
+            (engine, genesis)
+        });
+        let (engine, genesis) = GENESIS.clone();
         Self {
             engine,
             genesis,
