@@ -180,6 +180,7 @@ const FAULTS: Wishes = Wishes {
     masters: None,
     items: None,
     guard: true,
+    batches: false,
     power: true,
     calls: true,
     backups: true,

@@ -20,6 +20,7 @@ use super::backups::Saved;
 use super::disk::{Batch, Disk};
 use super::durable::Durable;
 use super::faults::{Calls, Fault, Faults, sort_of, told_path};
+use super::history::Profile;
 
 /// The one store of every simulated world.
 pub const STORE: StoreId = StoreId([7; 32]);
@@ -75,6 +76,12 @@ enum Work {
     Applying { effects: VecDeque<Effect>, tried: Vec<(TreePath, Outcome)>, batch: Batch },
 }
 
+impl Work {
+    fn applying(effects: VecDeque<Effect>) -> Self {
+        Self::Applying { effects, tried: Vec::new(), batch: Batch::default() }
+    }
+}
+
 /// What follows from a step on the disk.
 #[derive(Debug)]
 pub enum DiskStep {
@@ -106,6 +113,8 @@ pub struct Running {
     pub inbox: VecDeque<Input>,
     outbox: VecDeque<Output>,
     work: Option<Work>,
+    /// Effects to do after those under way.
+    ahead: VecDeque<VecDeque<Effect>>,
     /// What looks have found and nobody made durable.
     fresh: Fresh,
     started_us: u64,
@@ -224,12 +233,7 @@ impl Master {
     }
 
     /// Starts the daemon on what is durable. The nonce is never used twice.
-    pub fn start(
-        &mut self,
-        now_us: u64,
-        nonce: u64,
-        removals_max: Option<usize>,
-    ) -> Result<(), String> {
+    pub fn start(&mut self, now_us: u64, nonce: u64, profile: &Profile) -> Result<(), String> {
         let master = master_id(self.identity);
         let identity = Identity {
             store: STORE,
@@ -255,7 +259,10 @@ impl Master {
             put_aside: self.disk.put_aside(),
         };
         let mut engine = Engine::open(identity, stored).map_err(|error| error.to_string())?;
-        engine.set_removals_max(removals_max.unwrap_or(usize::MAX));
+        engine.set_removals_max(profile.removals_max.unwrap_or(usize::MAX));
+        if let Some(entries) = profile.batch_max {
+            engine.set_batch_max(entries);
+        }
         self.generation += 1;
         self.admitted.extend(engine.replica().members().iter().map(|member| member.master));
         self.running = Some(Running {
@@ -263,6 +270,7 @@ impl Master {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             work: None,
+            ahead: VecDeque::new(),
             fresh: Fresh::default(),
             started_us: now_us,
             fetching: BTreeSet::new(),
@@ -437,10 +445,13 @@ impl Running {
         self.begin(Work::Looking { look, looked: Looked::default() })
     }
 
-    /// Begins a batch of effects.
+    /// Begins a batch of effects, or does it after the one under way.
     pub fn begin_apply(&mut self, effects: Vec<Effect>) -> Result<(), String> {
-        let effects = effects.into();
-        self.begin(Work::Applying { effects, tried: Vec::new(), batch: Batch::default() })
+        if let Some(Work::Applying { .. }) = self.work {
+            self.ahead.push_back(effects.into());
+            return Ok(());
+        }
+        self.begin(Work::applying(effects.into()))
     }
 
     fn begin(&mut self, work: Work) -> Result<(), String> {
@@ -505,7 +516,7 @@ impl Running {
                 self.inbox.push_back(Input::Applied(outcomes));
             }
         }
-        self.work = None;
+        self.work = self.ahead.pop_front().map(Work::applying);
         Some(DiskStep::Finished)
     }
 }

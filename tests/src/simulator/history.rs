@@ -38,6 +38,8 @@ pub struct Profile {
     pub span_us: u64,
     /// How many entries may be removed in one go before a person is asked; none if always.
     pub removals_max: Option<usize>,
+    /// How many entries make one batch of effects at most; as many as the daemon takes if none.
+    pub batch_max: Option<usize>,
     /// Whether what the watcher hears of own effects is left out, where all is as they left it.
     pub leaves_echoes_out: bool,
     /// Whether the power fails.
@@ -138,6 +140,8 @@ pub struct Wishes {
     /// Whether some histories have a guard against mass deletion that is worth the name, and others leave
     /// echoes out: the seeds kept from before have not.
     pub guard: bool,
+    /// Whether in some histories batches of effects are so small that one is planned ahead of another.
+    pub batches: bool,
     /// Whether in some histories the power fails.
     pub power: bool,
     /// Whether in some histories single calls fail.
@@ -156,6 +160,7 @@ impl Wishes {
             masters: None,
             items: None,
             guard: true,
+            batches: true,
             power: true,
             calls: true,
             backups: true,
@@ -192,6 +197,7 @@ impl History {
         if wishes.guard && random.random_range(0..3) == 0 {
             profile.removals_max = Some(random.random_range(1..8));
         }
+        profile.batch_max = (wishes.batches && seed % 3 == 1).then(|| (1 + seed / 3 % 6) as usize);
         profile.leaves_echoes_out = wishes.guard && seed.is_multiple_of(2);
         let mut history = Self { seed, profile, items, rounds };
         if wishes.power {
@@ -376,6 +382,7 @@ impl Profile {
             joins_us,
             span_us: last_us,
             removals_max: None,
+            batch_max: None,
             leaves_echoes_out: false,
             power: Power::Steady,
         }

@@ -502,8 +502,8 @@ impl World {
         self.moved_us = self.now_us;
         let nonce = self.random.next_u64();
         self.trace.note(self.now_us, &[1, master as u64], || format!("{master} starts"));
-        let removals_max = self.history.profile.removals_max;
-        if let Err(error) = self.masters[master].start(self.now_us, nonce, removals_max) {
+        let started = self.masters[master].start(self.now_us, nonce, &self.history.profile);
+        if let Err(error) = started {
             self.fail(Property::Opens, error);
             return;
         }

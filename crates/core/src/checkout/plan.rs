@@ -9,7 +9,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::values::{
-    Base, BaseEntry, BaseId, Body, Effect, EntryView, Location, Outcome, Problem, SeenNodes,
+    Base, BaseEntry, BaseId, Body, Effect, EntryView, Expected, Location, Outcome, Problem,
+    PutSource, SeenNodes,
 };
 use crate::vocabulary::{Attributes, ContentHash, Fingerprint, Name, NodeId, TreePath};
 
@@ -155,6 +156,24 @@ impl Plan {
                 Spot::Made(node) => self.made.get(node).copied(),
             })
             .collect()
+    }
+
+    /// The directories that it fills, if all it does is to put new files, whose contents are here, into
+    /// directories that are there.
+    #[must_use]
+    pub fn fills(&self) -> Option<BTreeSet<BaseId>> {
+        let is_filling = |planned: &PlannedEffect| match (&planned.effect, &planned.then) {
+            (
+                Effect::PutFile { expected: Expected::Absent, source, .. },
+                Then::Insert { parent: Spot::Base(_), .. },
+            ) => !matches!(source, PutSource::Local(_)),
+            (Effect::SetAttributes { .. }, Then::Replace { id, .. }) => {
+                self.disturbed.contains(&Spot::Base(*id))
+            }
+            _ => false,
+        };
+        let only_fills = self.wanted.is_empty() && self.effects.iter().all(is_filling);
+        only_fills.then(|| self.disturbed())
     }
 
     /// Writes into the base what became of the effect at `index`; a failed one leaves it as it is.

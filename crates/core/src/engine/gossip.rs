@@ -33,6 +33,12 @@ pub(super) struct Held {
     missed: BTreeSet<MasterId>,
 }
 
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.missed.is_empty()
+    }
+}
+
 impl Engine {
     /// Changes of this master: recorded, and told to all.
     pub(super) fn publish(&mut self, local: Local, contents: Contents) {

@@ -9,10 +9,11 @@
 //! message -> replica -> touched nodes -> plan -> fetch, effects -> base -> record
 //! ```
 //!
-//! The disk has one turn at a time, a look or a batch of effects, so that the base never lags behind what
-//! a look compares with.
+//! The disk has one turn at a time, a look or effects, so that the base never lags behind what a look
+//! compares with.
 
 mod agenda;
+mod ahead;
 mod gossip;
 mod guard;
 mod io;
@@ -30,6 +31,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agenda::{Agenda, Known};
+use ahead::Batches;
 use peers::Peers;
 use problems::{Blocked, Problems};
 
@@ -39,7 +41,7 @@ pub use open::{Identity, OpenError, Stored};
 pub use peers::Peer;
 pub use settings::{SETTINGS, Setting, SettingError};
 
-use crate::checkout::Plan;
+use crate::checkout::Limits;
 use crate::replica::{Replica, ResolveError};
 use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
@@ -61,7 +63,7 @@ pub trait Signer: Send {
 enum Turn {
     Idle,
     Looking(Box<Survey>),
-    Applying(Box<Plan>),
+    Applying(Batches),
 }
 
 /// What is going on, for people.
@@ -90,6 +92,7 @@ pub struct Engine {
     peers: Peers,
     problems: Problems,
     turn: Turn,
+    limits: Limits,
     /// Nodes whose entry may differ from the base.
     touched: BTreeSet<NodeId>,
     /// Touched nodes whose content has come: the first to be planned.
@@ -197,6 +200,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Sets how many entries make one batch of effects at most.
+    pub fn set_batch_max(&mut self, entries: usize) {
+        self.limits = Limits { entries_max: entries.max(1) };
+    }
+
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -288,7 +296,7 @@ impl Engine {
     #[must_use]
     pub fn status(&self) -> EngineStatus {
         let applying = match &self.turn {
-            Turn::Applying(plan) => plan.effects.len() as u64,
+            Turn::Applying(batches) => batches.effects() as u64,
             Turn::Idle | Turn::Looking(_) => 0,
         };
         EngineStatus {
@@ -401,6 +409,7 @@ impl Engine {
                 break;
             }
         }
+        self.plan_ahead(now);
     }
 
     fn event(&mut self, event: Event) {

@@ -89,6 +89,7 @@ impl Engine {
             peers: Peers::default(),
             problems: Problems::default(),
             turn: Turn::Idle,
+            limits: super::projection::LIMITS,
             touched,
             ready: BTreeSet::new(),
             stalled: BTreeSet::new(),

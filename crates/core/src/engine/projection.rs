@@ -13,7 +13,7 @@ use crate::values::{
 use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
-const LIMITS: Limits = Limits { entries_max: 2_048 };
+pub(super) const LIMITS: Limits = Limits { entries_max: 2_048 };
 /// So many contents are asked for before a plan finds that it lacks them: what two batches can use, and
 /// what comes meanwhile.
 const WANTED_AHEAD_MAX: u64 = 8_192;
@@ -27,8 +27,17 @@ impl Engine {
         let mut touched = self.next_touched();
         self.stall_withheld(&mut touched);
         self.postpone_settling(&mut touched);
+        let plan = self.plan(&touched);
+        self.begin(&touched, plan);
+    }
+
+    pub(super) fn plan(&self, touched: &BTreeSet<NodeId>) -> Plan {
         let have = |hash: &ContentHash| self.availability(hash);
-        let mut plan = checkout::plan(&self.base, self.replica.tree(), &touched, &have, LIMITS);
+        checkout::plan(&self.base, self.replica.tree(), touched, &have, self.limits)
+    }
+
+    /// Wants what a plan lacks, and has the disk do what it can do.
+    pub(super) fn begin(&mut self, touched: &BTreeSet<NodeId>, mut plan: Plan) {
         let tried: BTreeSet<NodeId> =
             plan.effects.iter().flat_map(|planned| planned.nodes.iter().copied()).collect();
         let waiting: BTreeSet<NodeId> = plan.wanted.iter().map(|want| want.node).collect();
@@ -68,18 +77,22 @@ impl Engine {
         }
         let effects = plan.effects.iter().map(|planned| planned.effect.clone()).collect();
         self.queued.push(Output::Apply(effects));
-        self.turn = Turn::Applying(Box::new(plan));
+        match &mut self.turn {
+            Turn::Applying(batches) => batches.push(plan),
+            turn => *turn = Turn::Applying(plan.into()),
+        }
     }
 
     /// What the next plan is about: first of all what has come, then the rest. Of more than one takes, what
     /// is in the same directories comes together: else each plan would disturb them all, and set each right
     /// again.
     fn next_touched(&mut self) -> BTreeSet<NodeId> {
-        let all = self.touched.len() <= LIMITS.entries_max;
+        let max = self.limits.entries_max;
+        let all = self.touched.len() <= max;
         let mut chosen = BTreeSet::new();
         let mut ready = std::mem::take(&mut self.ready);
         while !all
-            && chosen.len() < LIMITS.entries_max
+            && chosen.len() < max
             && let Some(node) = ready.pop_first()
         {
             if self.touched.remove(&node) {
@@ -88,7 +101,7 @@ impl Engine {
             }
         }
         self.ready = if all { BTreeSet::new() } else { ready };
-        while chosen.len() < LIMITS.entries_max
+        while chosen.len() < max
             && let Some(node) = self.touched.pop_first()
         {
             if !self.only_wants(node) {
@@ -111,7 +124,7 @@ impl Engine {
         let tree = self.replica.tree();
         let siblings = tree.entry(node).map(|entry| tree.children(entry.parent));
         for (_, sibling) in siblings.unwrap_or_default() {
-            if chosen.len() >= LIMITS.entries_max {
+            if chosen.len() >= self.limits.entries_max {
                 return;
             }
             if may(sibling) && self.touched.remove(&sibling) && !self.only_wants(sibling) {
@@ -175,7 +188,7 @@ impl Engine {
 
     /// What happens to the path of a node right now is looked at before anything is done there; of a file
     /// that never rests, a few times.
-    fn postpone_settling(&mut self, touched: &mut BTreeSet<NodeId>) {
+    pub(super) fn postpone_settling(&mut self, touched: &mut BTreeSet<NodeId>) {
         if self.agenda.is_empty() {
             return;
         }
@@ -199,7 +212,7 @@ impl Engine {
         });
     }
 
-    fn availability(&self, hash: &ContentHash) -> Availability {
+    pub(super) fn availability(&self, hash: &ContentHash) -> Availability {
         if let Some(bytes) = self.transfer.inline(hash) {
             Availability::Inline(bytes.clone())
         } else if self.transfer.is_staged(hash) {
@@ -212,13 +225,12 @@ impl Engine {
     }
 
     pub(super) fn applied(&mut self, now: u64, outcomes: Vec<Outcome>) {
-        let mut plan = match std::mem::replace(&mut self.turn, Turn::Idle) {
-            Turn::Applying(plan) => *plan,
-            other => {
-                self.turn = other;
-                return;
-            }
-        };
+        let Turn::Applying(batches) = &mut self.turn else { return };
+        let first = batches.take_first();
+        if batches.is_empty() {
+            self.turn = Turn::Idle;
+        }
+        let Some(mut plan) = first else { return };
         let before = plan.disturbed();
         for (index, outcome) in outcomes.into_iter().enumerate().take(plan.effects.len()) {
             self.effect_ended(now, &mut plan, index, outcome);

@@ -114,8 +114,8 @@ pub(super) struct Driver {
     pub(super) tally: super::tally::Tally,
     pub(super) progress: super::progress::Progress,
     pub(super) recording: Recording,
-    /// Whether the hand has effects that it has not answered.
-    pub(super) applying: bool,
+    /// How many batches of effects the hand has that it has not answered.
+    pub(super) applying: usize,
     /// Set when nothing new is to be begun.
     pub(super) stopping: Arc<AtomicBool>,
     /// Why the node can't go on, if so.
@@ -203,10 +203,11 @@ impl Driver {
             return;
         }
         let deadline = Instant::now() + APPLIED_PATIENCE;
-        while self.applying {
-            if let Job::Input(applied @ Input::Applied(_)) = job {
-                self.applying = false;
-                self.input(applied);
+        loop {
+            if let Job::Input(Input::Applied(_)) = job {
+                self.job(job);
+            }
+            if self.applying == 0 {
                 break;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -325,9 +326,11 @@ impl Driver {
     }
 
     pub(super) fn job(&mut self, job: Job) {
-        self.applying &= !matches!(job, Job::Input(Input::Applied(_)));
         match job {
-            Job::Input(input) => self.input(input),
+            Job::Input(input) => {
+                self.applying -= usize::from(matches!(input, Input::Applied(_)));
+                self.input(input);
+            }
             Job::LateWriters(versions) if versions.is_empty() => {}
             Job::LateWriters(versions) => self.chore(Chore::LateWriters(versions)),
             Job::Net(event) => self.net_event(event),
@@ -537,7 +540,7 @@ impl Driver {
                 self.chore(Chore::Look(look));
             }
             Output::Apply(effects) => {
-                self.applying = true;
+                self.applying += 1;
                 self.chore(Chore::Apply(effects));
             }
             Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),

@@ -382,7 +382,7 @@ impl NodeBuilder {
             tally: tally::Tally::default(),
             progress: progress::Progress::new(disk.progress(), contents.arriving.clone()),
             recording: recording::Recording::default(),
-            applying: false,
+            applying: 0,
             stopping: disk.stopping(),
             fault: fault.clone(),
         };
