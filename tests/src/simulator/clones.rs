@@ -44,10 +44,12 @@ impl World {
     pub(super) fn clone_machine(&mut self, original: usize) {
         let clone = self.masters.len();
         let this = &self.masters[original];
-        // One that knows nobody is let in by nobody: it joins anew, as any other master does.
-        let known =
-            this.running.as_ref().map_or(0, |running| running.engine.replica().members().len());
-        let ready = known > 1 && this.disk.parked().is_empty();
+        // One that knows nobody, as far as is recorded, is let in by nobody: it joins anew, as any other master
+        // does.
+        let knows_others = this.running.as_ref().is_some_and(|running| {
+            running.engine.replica().members().len() > 1 && !running.has_unrecorded()
+        });
+        let ready = knows_others && this.disk.parked().is_empty();
         if self.twins.is_some() || !ready || this.durable.log.is_empty() {
             return;
         }

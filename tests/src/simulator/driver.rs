@@ -19,7 +19,7 @@ use pleach_daemon::disk::{Fresh, must_be_durable};
 use super::backups::Saved;
 use super::disk::{Batch, Disk};
 use super::durable::Durable;
-use super::faults::{Calls, Fault, Faults, sort_of, told_path};
+use super::faults::{Calls, Fault, Faults, sort_of};
 use super::history::Profile;
 
 /// The one store of every simulated world.
@@ -73,7 +73,7 @@ pub fn is_signed(change: &SignedChange) -> bool {
 #[derive(Debug)]
 enum Work {
     Looking { look: Look, looked: Looked },
-    Applying { effects: VecDeque<Effect>, tried: Vec<(TreePath, Outcome)>, batch: Batch },
+    Applying { effects: VecDeque<Effect>, tried: Vec<(Effect, Outcome)>, batch: Batch },
 }
 
 impl Work {
@@ -434,6 +434,12 @@ impl Running {
         !self.outbox.is_empty() || !self.inbox.is_empty()
     }
 
+    /// Whether something that is to be durable is not.
+    #[must_use]
+    pub fn has_unrecorded(&self) -> bool {
+        self.outbox.iter().any(|output| matches!(output, Output::Persist(_)))
+    }
+
     /// Whether nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -502,14 +508,16 @@ impl Running {
                         (Space::Left, Some(fault)) => fault.perform(disk, batch, &effect, staged),
                         (Space::None, _) => (no_space(&effect), false),
                     };
-                    tried.push((told_path(&effect), outcome.clone()));
+                    tried.push((effect.clone(), outcome.clone()));
                     return Some(DiskStep::Tried(Box::new(Tried { effect, outcome, changed })));
                 }
                 let tried = std::mem::take(tried);
                 let fault = meet(Calls::SyncBatch);
                 disk.sync_names();
-                let outcomes = tried.into_iter().map(|(path, outcome)| match (outcome, fault) {
-                    (Outcome::Done { .. }, Some(fault)) => Outcome::Failed(fault.reason.at(path)),
+                let outcomes = tried.into_iter().map(|(effect, outcome)| match (outcome, fault) {
+                    (Outcome::Done { .. }, Some(fault)) if !effect.parks() => {
+                        fault.reason.outcome(&effect)
+                    }
                     (outcome, _) => outcome,
                 });
                 let outcomes = outcomes.collect();

@@ -143,6 +143,8 @@ impl Fault {
         let failed = self.reason.outcome(effect);
         match (self.when, effect) {
             (When::After, _) => match disk.perform(batch, effect, staged) {
+                // Of a rename there is nothing that can fail once it is done.
+                done @ Outcome::Done { .. } if effect.parks() => (done, true),
                 Outcome::Done { .. } => (failed, true),
                 outcome => (outcome, false),
             },

@@ -14,9 +14,6 @@ use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
 pub(super) const LIMITS: Limits = Limits { entries_max: 2_048 };
-/// So many contents are asked for before a plan finds that it lacks them: what two batches can use, and
-/// what comes meanwhile.
-const WANTED_AHEAD_MAX: u64 = 8_192;
 /// How often a node waits for its path to settle before it is projected all the same.
 const POSTPONED_MAX: u32 = 8;
 /// After so many attempts in a row that found something else than a look did, a node waits.
@@ -134,11 +131,8 @@ impl Engine {
     }
 
     /// Whether all there is to do for a node is to ask for its content, which is then done: no plan has to
-    /// find out. So it is with a new file that nothing is in the way of. What is asked for ahead is bounded.
+    /// find out. So it is with a new file that nothing is in the way of.
     fn only_wants(&mut self, node: NodeId) -> bool {
-        if self.transfer.outstanding().0 >= WANTED_AHEAD_MAX {
-            return false;
-        }
         let Some(entry) = self.replica.tree().entry(node) else { return false };
         let Body::File(content) = &entry.body else { return false };
         let FileContent { hash, size, .. } = *content;

@@ -178,4 +178,11 @@ impl Effect {
             Self::Move { to, .. } => to,
         }
     }
+
+    /// Whether it takes something out of the way, into the parking area. Once done it is done, durable or
+    /// not: a start finds what is parked, and what came back by itself is where it was before.
+    #[must_use]
+    pub fn parks(&self) -> bool {
+        matches!(self, Self::Move { to: Location::Parked(..), .. })
+    }
 }

@@ -276,7 +276,9 @@ impl<'a> Run<'a> {
         let Err(errno) = self.disk.durable.sync_renames() else { return outcomes };
         self.disk.echoes.forget();
         let failed = |(outcome, effect): (Outcome, &Effect)| match outcome {
-            Outcome::Done { .. } => Outcome::Failed(problem(errno, &told_path(effect))),
+            Outcome::Done { .. } if !effect.parks() => {
+                Outcome::Failed(problem(errno, &told_path(effect)))
+            }
             other => other,
         };
         outcomes.into_iter().zip(batch).map(failed).collect()
