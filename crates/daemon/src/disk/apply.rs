@@ -54,11 +54,26 @@ impl From<Errno> for Stop {
 
 pub(crate) type Step = Result<Fingerprint, Stop>;
 
+/// Whether prepared effects are to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// What they follow from is recorded.
+    On,
+    /// It is not, and will not be.
+    Home,
+}
+
 impl Disk {
     /// Takes the steps of `batch` in order. One that can't be taken does not keep the others from it.
     ///
     /// Whatever is `Done` when this returns is durable.
     pub fn apply(&mut self, batch: &[Effect]) -> Vec<Outcome> {
+        self.apply_once(batch, || Go::On)
+    }
+
+    /// The same, of which only preparations are made before `recorded` returns: what they lead to is not to
+    /// be done before what it follows from is recorded. None of it is done if it never will be.
+    pub fn apply_once(&mut self, batch: &[Effect], recorded: impl FnOnce() -> Go) -> Vec<Outcome> {
         self.ignore.refresh(self.root.tree());
         if let Err(lost) = self.root.still_there() {
             let outcome = |effect: &Effect| {
@@ -69,6 +84,10 @@ impl Disk {
         }
         self.echoes.begin();
         let mut staged = self.stage_all(batch);
+        if recorded() == Go::Home {
+            staged.iter().flatten().flatten().for_each(|staged| self.unstage(staged));
+            return vec![Outcome::Differs; batch.len()];
+        }
         let hints = self.hints.clone().filter(|_| batch.len() >= HELD_EFFECTS_MIN);
         hints.iter().for_each(Hints::hold);
         let mut run = Run::new(self);

@@ -45,6 +45,7 @@ use std::sync::atomic::AtomicBool;
 
 use pleach_core::values::Problem;
 
+pub use apply::Go;
 pub use attributes::{Owners, SpecialBits};
 pub use durable::Durable;
 pub use echoes::Echoes;

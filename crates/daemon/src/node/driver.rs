@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -72,10 +72,11 @@ pub(super) enum Job {
 /// A file of the tree that holds a content, as it was last seen; none if there is none.
 pub(super) type Located = Option<(TreePath, Fingerprint)>;
 
-/// What the hand is asked to do: everything that touches the tree.
+/// What the hand is asked to do: everything that touches the tree. Effects may come with a word to wait for:
+/// that what they follow from is recorded. Without it they are not done.
 pub(super) enum Chore {
     Look(Look),
-    Apply(Vec<Effect>),
+    Apply(Vec<Effect>, Option<Receiver<()>>),
     Retain(ContentHash, Option<Vec<u8>>),
     Stage(Vec<(ContentHash, Arc<[u8]>)>),
     LateWriters(Vec<VersionId>),
@@ -516,13 +517,39 @@ impl Driver {
                 output => rest.push(output),
             }
         }
+        let recorded = if records.is_empty() { None } else { self.apply_early(&mut rest) };
         if self.commit(&records) == Recorded::GivenUp {
             return;
+        }
+        if let Some(recorded) = recorded {
+            // The hand may have ended.
+            let _ = recorded.send(());
         }
         for output in rest {
             self.perform(output);
         }
         self.save_snapshot(CHANGES_PER_SNAPSHOT);
+    }
+
+    /// If effects are the first that the hand is to do, it gets them at once, and prepares while this thread
+    /// records. To be told when that is done.
+    fn apply_early(&mut self, outputs: &mut Vec<Output>) -> Option<Sender<()>> {
+        let is_chore = |output: &Output| {
+            matches!(
+                output,
+                Output::Apply(_) | Output::Look(_) | Output::Retain { .. } | Output::Stage(_)
+            )
+        };
+        let first = outputs.iter().position(is_chore)?;
+        let effects = match &mut outputs[first] {
+            Output::Apply(effects) => std::mem::take(effects),
+            _ => return None,
+        };
+        outputs.remove(first);
+        let (recorded, word) = channel();
+        self.applying += 1;
+        self.chore(Chore::Apply(effects, Some(word)));
+        Some(recorded)
     }
 
     fn perform(&mut self, output: Output) {
@@ -541,7 +568,7 @@ impl Driver {
             }
             Output::Apply(effects) => {
                 self.applying += 1;
-                self.chore(Chore::Apply(effects));
+                self.chore(Chore::Apply(effects, None));
             }
             Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),
             Output::Stage(contents) => self.chore(Chore::Stage(contents)),

@@ -13,7 +13,7 @@ use pleach_core::values::{
 use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
 use super::driver::{Chore, Job, fetch_failed};
-use crate::disk::{Cleaner, Disk, LateWriters, VersionId, Watcher, Watching};
+use crate::disk::{Cleaner, Disk, Go, LateWriters, VersionId, Watcher, Watching};
 use crate::net::FetchFailure;
 
 /// How long after the last chore what was put off is done.
@@ -139,8 +139,8 @@ impl Hand {
                 self.check_root();
                 self.tell(Input::Looked(looked));
             }
-            Chore::Apply(effects) => {
-                let mut outcomes = self.apply(&effects);
+            Chore::Apply(effects, word) => {
+                let mut outcomes = self.apply(&effects, word);
                 self.check_root();
                 outcomes.iter_mut().for_each(keep_for_later);
                 self.tell(Input::Applied(outcomes));
@@ -173,9 +173,12 @@ impl Hand {
         looked
     }
 
-    fn apply(&mut self, effects: &[Effect]) -> Vec<Outcome> {
+    fn apply(&mut self, effects: &[Effect], word: Option<Receiver<()>>) -> Vec<Outcome> {
         self.writing.store(true, Ordering::Relaxed);
-        let outcomes = self.disk.apply(effects);
+        let outcomes = self.disk.apply_once(effects, || match word.map(|word| word.recv()) {
+            None | Some(Ok(())) => Go::On,
+            Some(Err(_)) => Go::Home,
+        });
         self.writing.store(false, Ordering::Relaxed);
         let mut unwatched_for_a_while = Vec::new();
         for (effect, outcome) in effects.iter().zip(&outcomes) {
