@@ -97,6 +97,8 @@ pub struct Engine {
     touched: BTreeSet<NodeId>,
     /// Touched nodes whose content has come: the first to be planned.
     ready: BTreeSet<NodeId>,
+    /// Whether planning stopped halfway, so that what it asked for so far is on its way.
+    halfway: bool,
     /// Nodes that wait for something else to happen first.
     stalled: BTreeSet<NodeId>,
     /// Nodes of which a path was not as the base has it: they wait until that has been looked at.
@@ -210,10 +212,11 @@ impl Engine {
         self.outputs.pop_front()
     }
 
-    /// When [`Input::Tick`] is due, on the monotonic clock.
+    /// When [`Input::Tick`] is due, on the monotonic clock; what is past is due at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let disk = match (&self.frozen, &self.turn) {
+            (None, Turn::Idle) if self.is_member() && self.halfway => Some(0),
             (None, Turn::Idle) if self.is_member() => self.agenda.timeout(),
             _ => None,
         };
@@ -397,7 +400,8 @@ impl Engine {
 
     /// Looks and effects take turns until the disk has something to do or nothing is left.
     fn take_turns(&mut self, now: u64) {
-        while matches!(self.turn, Turn::Idle) {
+        self.halfway = false;
+        while matches!(self.turn, Turn::Idle) && !self.halfway {
             let due = self.agenda.timeout().is_some_and(|at| at <= now);
             if due && (!self.looked_last || self.touched.is_empty()) {
                 self.looked_last = true;

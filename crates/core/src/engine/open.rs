@@ -92,6 +92,7 @@ impl Engine {
             limits: super::projection::LIMITS,
             touched,
             ready: BTreeSet::new(),
+            halfway: false,
             stalled: BTreeSet::new(),
             doubted: BTreeMap::new(),
             blocked_with: BTreeMap::new(),
@@ -133,8 +134,9 @@ fn is_at_rest(base: &Base, tree: &impl TreeView, node: NodeId) -> bool {
         return false;
     }
     let known = base.by_node(node).and_then(|id| base.entry(id));
-    let (Some(view), Some(known)) = (tree.entry(node), known) else {
-        return tree.entry(node).is_none() && known.is_none();
+    let (view, known) = match (tree.entry(node), known) {
+        (Some(view), Some(known)) => (view, known),
+        (view, known) => return view.is_none() && known.is_none(),
     };
     base.by_node(view.parent) == Some(known.parent)
         && view.name == known.name

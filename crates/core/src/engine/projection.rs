@@ -14,6 +14,9 @@ use crate::vocabulary::{ContentHash, Kind, NodeId, TreePath};
 
 /// How many entries make one batch: enough to share one sync, few enough to let a look in between.
 pub(super) const LIMITS: Limits = Limits { entries_max: 2_048 };
+/// After so many batches' worth of contents wanted in a row planning pauses, so that they are asked for while
+/// it goes on: as many as are asked for at once.
+const BATCHES_WANTED_IN_A_ROW: usize = 2;
 /// How often a node waits for its path to settle before it is projected all the same.
 const POSTPONED_MAX: u32 = 8;
 /// After so many attempts in a row that found something else than a look did, a node waits.
@@ -94,34 +97,40 @@ impl Engine {
         {
             if self.touched.remove(&node) {
                 chosen.insert(node);
-                self.choose_siblings(node, &mut chosen, |sibling| ready.remove(&sibling));
+                let ready = |sibling| ready.remove(&sibling);
+                self.choose_siblings(node, &mut chosen, u64::MAX, ready);
             }
         }
         self.ready = if all { BTreeSet::new() } else { ready };
+        let pause = self.transfer.wanted_ever() + (max * BATCHES_WANTED_IN_A_ROW) as u64;
         while chosen.len() < max
+            && !self.halfway
             && let Some(node) = self.touched.pop_first()
         {
             if !self.only_wants(node) {
                 chosen.insert(node);
             }
             if !all {
-                self.choose_siblings(node, &mut chosen, |_| true);
+                self.choose_siblings(node, &mut chosen, pause, |_| true);
             }
+            self.halfway = self.transfer.wanted_ever() >= pause;
         }
         chosen
     }
 
-    /// Chooses touched nodes that are in the same directory as `node`, as far as there is room.
+    /// Chooses touched nodes that are in the same directory as `node`, as far as there is room, and until so
+    /// many contents have been wanted.
     fn choose_siblings(
         &mut self,
         node: NodeId,
         chosen: &mut BTreeSet<NodeId>,
+        pause: u64,
         mut may: impl FnMut(NodeId) -> bool,
     ) {
         let tree = self.replica.tree();
         let siblings = tree.entry(node).map(|entry| tree.children(entry.parent));
         for (_, sibling) in siblings.unwrap_or_default() {
-            if chosen.len() >= self.limits.entries_max {
+            if chosen.len() >= self.limits.entries_max || self.transfer.wanted_ever() >= pause {
                 return;
             }
             if may(sibling) && self.touched.remove(&sibling) && !self.only_wants(sibling) {

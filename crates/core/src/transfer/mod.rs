@@ -441,6 +441,12 @@ impl Transfer {
         self.retries.first().map(|&(at, _)| at)
     }
 
+    /// How many contents have been wanted so far.
+    #[must_use]
+    pub fn wanted_ever(&self) -> u64 {
+        self.wanted_ever
+    }
+
     /// How many contents are wanted, and how many bytes they have.
     #[must_use]
     pub fn outstanding(&self) -> (u64, u64) {
