@@ -192,13 +192,14 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     // cut it would have passed for a user's edit.
     60000036, 60000104, 60000130,
     // A version was replaced by another of its conflict, and making that durable failed; what a user saved over
-    // it passed for an edit of the first, which left the conflict. (With a crash before the record: 60004885,
-    // shrunk; as a whole that seed still finds that a renamed file counts as removed if its new place can't
-    // be listed for a moment.)
+    // it passed for an edit of the first, which left the conflict.
     60006497,
     // A file with an open conflict made way for a directory, and making that durable failed: that the file was
     // gone passed for a user's removal, which closed the conflict.
     60006712,
+    // Where a file with an open conflict had been renamed to could not be listed for once: it counted as removed,
+    // which closed the conflict. (And with a crash before the record, the same as 60006497.)
+    60004885,
 ];
 
 fn check(seed: u64, wishes: Wishes) {

@@ -12,6 +12,7 @@
 //! The disk has one turn at a time, a look or a batch of effects, so that the base never lags behind what
 //! a look compares with.
 
+mod absence;
 mod agenda;
 mod gossip;
 mod guard;
