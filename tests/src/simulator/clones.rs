@@ -56,6 +56,7 @@ impl World {
         let mut master = Master::new(clone, this.disk.clone_to(clone as u64 + 1));
         master.identity = this.identity;
         master.durable = this.durable.clone();
+        master.durable.note_copied();
         master.admitted = this.admitted.clone();
         master.inviter = this.inviter;
         self.masters.push(master);

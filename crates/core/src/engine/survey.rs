@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::agenda::{Due, name_scope};
 use super::guard::unchanged;
+use super::open::COPIED_HERE;
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Doubtful, Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
 use crate::values::{Act, BaseId, Event, Looked, Performed, Problem, Record};
@@ -101,9 +102,10 @@ impl Engine {
                 true => Doubtful::All,
                 false => Doubtful::These(&self.doubtful),
             },
+            copied: &self.copied,
         };
-        let unmoved: Vec<BaseId> = self.doubtful.iter().copied().collect();
-        let unmoved = unmoved.into_iter().filter(|&id| survey.saw_unchanged(&self.base, id));
+        let unmoved = self.doubtful.iter().chain(&self.copied).copied();
+        let unmoved = unmoved.filter(|&id| survey.saw_unchanged(&self.base, id));
         let mut known: BTreeSet<BaseId> = unmoved.collect();
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
         self.note_withheld(now, &snapshot, &unchanged);
@@ -129,6 +131,8 @@ impl Engine {
         known.extend(&snapshot.seen);
         let base = &self.base;
         self.doubtful.retain(|id| base.entry(*id).is_some() && !known.contains(id));
+        self.copied.retain(|id| base.entry(*id).is_some() && !known.contains(id));
+        self.forget_copied();
         self.forget_unparked();
         self.plan_doubted();
         for (id, from) in moving {
@@ -169,6 +173,14 @@ impl Engine {
             }
             waits
         });
+    }
+
+    /// Once everything has been looked for, the base is this disk's own.
+    fn forget_copied(&mut self) {
+        if self.is_copied && self.caught_up && self.missed.is_empty() {
+            self.is_copied = false;
+            self.records.push(Record::Intent { id: COPIED_HERE, row: None });
+        }
     }
 
     /// What left the parking area before a crash and was not found is no more: removed by our own effect.
