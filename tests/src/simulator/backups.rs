@@ -57,6 +57,10 @@ impl Master {
         if !matches!(part, Part::Tree(_)) {
             self.durable = saved.durable.clone();
         }
+        // Of a whole disk that is what it was, nobody can tell, and nobody has to.
+        if matches!(part, Part::State | Part::Both(_)) {
+            self.durable.note_copied();
+        }
     }
 }
 

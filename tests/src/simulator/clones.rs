@@ -5,6 +5,7 @@ use pleach_core::engine::Input;
 use pleach_core::vocabulary::MasterId;
 
 use super::driver::{Master, master_id};
+use super::power::replica;
 use super::properties::Property;
 use super::world::{Happening, World};
 
@@ -44,12 +45,10 @@ impl World {
     pub(super) fn clone_machine(&mut self, original: usize) {
         let clone = self.masters.len();
         let this = &self.masters[original];
-        // One that knows nobody, as far as is recorded, is let in by nobody: it joins anew, as any other master
-        // does.
-        let knows_others = this.running.as_ref().is_some_and(|running| {
-            running.engine.replica().members().len() > 1 && !running.has_unrecorded()
-        });
-        let ready = knows_others && this.disk.parked().is_empty();
+        // One that knows nobody is let in by nobody: it joins anew, as any other master does. Only what is
+        // recorded is copied.
+        let known = replica(&this.durable).map_or(0, |replica| replica.members().len());
+        let ready = this.running.is_some() && known > 1 && this.disk.parked().is_empty();
         if self.twins.is_some() || !ready || this.durable.log.is_empty() {
             return;
         }
@@ -58,6 +57,7 @@ impl World {
         let mut master = Master::new(clone, this.disk.clone_to(clone as u64 + 1));
         master.identity = this.identity;
         master.durable = this.durable.clone();
+        master.durable.note_copied();
         master.admitted = this.admitted.clone();
         master.inviter = this.inviter;
         self.masters.push(master);
@@ -105,7 +105,8 @@ impl World {
                 return;
             }
             let is_turn_of_original = self.twins.is_some_and(|twins| twins.hidden == twins.clone);
-            if turn > 1 && is_turn_of_original && self.all_have_the_same() {
+            let is_enough = self.all_have_the_same() || turn + 2 >= TURNS_MAX;
+            if turn > 1 && is_turn_of_original && is_enough {
                 break;
             }
             self.take_turns();
@@ -129,14 +130,12 @@ impl World {
     }
 
     fn all_have_the_same(&self) -> bool {
-        let mut running = self.masters.iter().filter_map(|master| master.running.as_ref());
-        if !running.all(|running| running.engine.is_quiet()) {
+        let running = self.running_masters();
+        // What only the other one of the two has, comes with its next turn.
+        if self.leftovers(&running).is_some() {
             return false;
         }
-        let mut heads = self
-            .masters
-            .iter()
-            .filter_map(|master| Some(master.running.as_ref()?.engine.replica().heads_hash()));
+        let mut heads = running.iter().map(|running| running.engine.replica().heads_hash());
         let first = heads.next();
         heads.all(|other| Some(other) == first)
     }

@@ -434,12 +434,6 @@ impl Running {
         !self.outbox.is_empty() || !self.inbox.is_empty()
     }
 
-    /// Whether something that is to be durable is not.
-    #[must_use]
-    pub fn has_unrecorded(&self) -> bool {
-        self.outbox.iter().any(|output| matches!(output, Output::Persist(_)))
-    }
-
     /// Whether nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pleach_core::engine::COPIED_HERE;
 use pleach_core::values::{Message, Record, SignedChange};
 use pleach_core::vocabulary::{ContentHash, VersionVector};
 
@@ -32,6 +33,11 @@ impl Durable {
                 Record::Intent { id, row: None } => drop(self.intents.remove(&id)),
             }
         }
+    }
+
+    /// The database is another file than the one it was written to, as the daemon finds out at its start.
+    pub fn note_copied(&mut self) {
+        self.intents.insert(COPIED_HERE, Vec::new());
     }
 
     /// The logged changes that a vector does not cover, in order.

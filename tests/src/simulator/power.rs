@@ -143,17 +143,22 @@ fn returning(
 
 /// All contents that the recorded changes make the tree or a conflict hold.
 pub(super) fn told(durable: &Durable) -> Result<BTreeSet<ContentHash>, String> {
-    let writer = WriterId::new(master_id(0), [0; 8]);
-    let (snapshot, from) = match &durable.snapshot {
-        Some((bytes, position)) => (Some(bytes.as_slice()), *position),
-        None => (None, 0),
-    };
-    let replica = Replica::open(writer, snapshot, durable.log[from..].to_vec());
-    let replica = replica.map_err(|error| error.to_string())?;
+    let replica = replica(durable)?;
     let mut told: BTreeSet<ContentHash> =
         replica.tree().entries().filter_map(|(_, entry)| key_of(&entry.body)).collect();
     let conflicts = replica.conflicts();
     let versions = conflicts.iter().flat_map(|conflict| &conflict.versions);
     told.extend(versions.filter_map(|version| key_of(&version.body)));
     Ok(told)
+}
+
+/// What the recorded changes amount to.
+pub(super) fn replica(durable: &Durable) -> Result<Replica, String> {
+    let writer = WriterId::new(master_id(0), [0; 8]);
+    let (snapshot, from) = match &durable.snapshot {
+        Some((bytes, position)) => (Some(bytes.as_slice()), *position),
+        None => (None, 0),
+    };
+    let replica = Replica::open(writer, snapshot, durable.log[from..].to_vec());
+    replica.map_err(|error| error.to_string())
 }

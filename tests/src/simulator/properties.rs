@@ -78,7 +78,7 @@ impl World {
         self.masters.iter().map(mark).collect()
     }
 
-    fn running_masters(&self) -> Vec<&Running> {
+    pub(super) fn running_masters(&self) -> Vec<&Running> {
         let running = |master: &'_ super::driver::Master| master.running.is_some();
         assert!(self.masters.iter().all(running), "a healed world has all its daemons running");
         self.masters.iter().filter_map(|master| master.running.as_ref()).collect()
@@ -170,7 +170,7 @@ impl World {
         trees.any(|tree| !self.unobtainable(&tree).is_empty())
     }
 
-    fn leftovers(&self, running: &[&Running]) -> Option<(Property, String)> {
+    pub(super) fn leftovers(&self, running: &[&Running]) -> Option<(Property, String)> {
         let waits_for_ever = self.waits_for_ever();
         for (master, running) in self.masters.iter().zip(running) {
             let index = master.index;

@@ -12,6 +12,7 @@
 //! The disk has one turn at a time, a look or effects, so that the base never lags behind what a look
 //! compares with.
 
+mod absence;
 mod agenda;
 mod ahead;
 mod gossip;
@@ -37,7 +38,7 @@ use problems::{Blocked, Problems};
 
 pub use guard::{Judgement, Withheld};
 pub use io::{Hint, Input, Output, Wanted};
-pub use open::{Identity, OpenError, Stored};
+pub use open::{COPIED_HERE, Identity, OpenError, Stored};
 pub use peers::Peer;
 pub use settings::{SETTINGS, Setting, SettingError};
 
@@ -117,6 +118,10 @@ pub struct Engine {
     disturbed: BTreeSet<BaseId>,
     /// Entries of which an effect failed that may have been done all the same, until they are found again.
     doubtful: BTreeSet<BaseId>,
+    /// Entries of a base that was copied here, until they are found.
+    copied: BTreeSet<BaseId>,
+    /// Whether that is still noted.
+    is_copied: bool,
     /// Entries that the base has in the parking area and that are not there: a crash came after they left
     /// it. The first look at everything finds them, or else they are gone.
     unparked: BTreeSet<BaseId>,

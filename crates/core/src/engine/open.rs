@@ -14,6 +14,11 @@ use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, NodeId, StoreId, VersionVector, WriterId,
 };
 
+/// The row of the effects in flight that says that all that is stored was copied to where it is, from a backup
+/// or another machine: it may know of less than has been done to the disk. Whoever copied it, or finds that
+/// out, sets it; the engine removes it.
+pub const COPIED_HERE: u64 = u64::MAX - 1;
+
 /// Who this engine is.
 #[allow(missing_debug_implementations, reason = "it holds a key")]
 pub struct Identity {
@@ -77,7 +82,13 @@ impl Engine {
         }
         forget_put_aside(&mut base, replica.tree(), &stored.put_aside);
         let unparked = base.parked().filter(|id| !parked.contains(id)).collect();
-        let disturbed = stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
+        let mut disturbed: BTreeSet<BaseId> =
+            stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
+        let is_copied = disturbed.remove(&BaseId(COPIED_HERE));
+        // Alone, it has had nothing to do for anybody.
+        let is_doubtful = is_copied && replica.members().len() > 1;
+        let known = base.iter().map(|(id, _)| id);
+        let copied = known.filter(|&id| is_doubtful && id != BaseId::ROOT).collect();
         let nodes = replica.tree().nodes();
         let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
         Ok(Self {
@@ -102,6 +113,8 @@ impl Engine {
             late: BTreeMap::new(),
             disturbed,
             doubtful: BTreeSet::new(),
+            copied,
+            is_copied,
             unparked,
             announced: VersionVector::new(),
             announced_problems: 0,

@@ -13,6 +13,9 @@ const FEW: usize = 1_000;
 const RETRY_DELAY_MS_OF_MANY: u64 = 30_000;
 /// How many problems are listed one by one; the rest are only tried again.
 const LISTED_MAX: usize = 10_000;
+/// How long what can't be looked at keeps what is missing elsewhere from counting as removed: longer than the
+/// first few attempts take.
+pub(super) const HIDES_MS_MAX: u64 = 3_000;
 
 /// What a problem keeps from being done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +37,8 @@ struct Entry {
     problem: Problem,
     attempts: u32,
     retry_at: Option<u64>,
+    /// When it was first noted.
+    since: u64,
 }
 
 /// Open problems.
@@ -74,7 +79,8 @@ impl Problems {
         let retry_at = is_retried.then_some(retry_at.unwrap_or(now + delay));
         let event = new.then(|| Event::ProblemAppeared(problem.clone()));
         self.revision += u64::from(new && keeps_from_the_disk(&blocked));
-        self.open.insert(blocked, Entry { problem, attempts, retry_at });
+        let since = known.map_or(now, |entry| entry.since);
+        self.open.insert(blocked, Entry { problem, attempts, retry_at, since });
         event
     }
 
@@ -143,6 +149,25 @@ impl Problems {
             Blocked::Node(_) | Blocked::Content(_) | Blocked::Removals | Blocked::Changes(_) => {
                 None
             }
+        })
+    }
+
+    /// The paths that can't be looked at, and may be at any time: what is missing may have been renamed to
+    /// there.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = &TreePath> {
+        self.hiding().map(|(path, _)| path)
+    }
+
+    /// Whether something may have been renamed to where nobody could look lately. What has been hidden for
+    /// long says nothing any more.
+    pub(super) fn hide(&self, now: u64) -> bool {
+        self.hiding().any(|(_, entry)| now < entry.since + HIDES_MS_MAX)
+    }
+
+    fn hiding(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
+        self.open.iter().filter_map(|(blocked, entry)| match blocked {
+            Blocked::Path(path) if is_retried(entry.problem.kind) => Some((path, entry)),
+            _ => None,
         })
     }
 

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::agenda::{Due, SETTLE_GONE_MS, name_scope};
+use super::agenda::{Due, name_scope};
 use super::guard::unchanged;
+use super::open::COPIED_HERE;
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Doubtful, Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
-use crate::values::{Act, BaseId, Event, Looked, Performed, Record};
+use crate::values::{Act, BaseId, Event, Looked, Performed, Problem, Record};
 use crate::vocabulary::TreePath;
 
-/// How long it is remembered that an entry was not found.
-const MISSED_MS_MAX: u64 = 10_000;
 /// How long the tree waits at the start for what the first survey could not make out.
 const UNCLEAR_MS_MAX: u64 = 1_000;
 /// How many names that wait to settle are peeked at before something counts as removed.
@@ -22,14 +21,9 @@ impl Engine {
     pub(super) fn start_survey(&mut self, now: u64) {
         let Due { mut scopes, vanished, any_gone } = self.agenda.take_due(now);
         self.surveys_started += 1;
+        self.vanished = self.absences_that_count(now, &vanished);
+        scopes.extend(self.hidden_scopes());
         self.surveyed.clone_from(&scopes);
-        let missed = self.missed.iter().filter(|&(_, since)| since + SETTLE_GONE_MS <= now);
-        self.vanished = missed.map(|(&id, _)| id).collect();
-        self.vanished.extend(vanished.iter().filter_map(|path| self.base.find(path)));
-        if self.agenda.has_lost_hints() {
-            self.vanished.clear();
-        }
-        self.vanished.extend(self.guard.begin());
         // What one of these is called now must not pass for removed, and one that is new must settle,
         // though all that is beside it is looked at. In the place of one that is missed there may be
         // something new, too.
@@ -94,7 +88,8 @@ impl Engine {
         self.caught_up |= is_first;
         self.forget_undisturbed(&survey);
         let removals_max = self.removals_max(now);
-        self.vanished.extend(self.guard.held());
+        self.note_problems(now, survey.problems());
+        self.discount_absences(now);
         let unchanged = unchanged(&self.guard, &survey, &self.base);
         // Whether special bits count will be a setting of the store.
         let rules = SnapshotRules {
@@ -107,12 +102,12 @@ impl Engine {
                 true => Doubtful::All,
                 false => Doubtful::These(&self.doubtful),
             },
+            copied: &self.copied,
         };
-        let unmoved: Vec<BaseId> = self.doubtful.iter().copied().collect();
-        let unmoved = unmoved.into_iter().filter(|&id| survey.saw_unchanged(&self.base, id));
+        let unmoved = self.doubtful.iter().chain(&self.copied).copied();
+        let unmoved = unmoved.filter(|&id| survey.saw_unchanged(&self.base, id));
         let mut known: BTreeSet<BaseId> = unmoved.collect();
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
-        self.note_problems(now, &snapshot);
         self.note_withheld(now, &snapshot, &unchanged);
         self.note_missed(now, &snapshot);
         for path in &snapshot.reread {
@@ -136,6 +131,8 @@ impl Engine {
         known.extend(&snapshot.seen);
         let base = &self.base;
         self.doubtful.retain(|id| base.entry(*id).is_some() && !known.contains(id));
+        self.copied.retain(|id| base.entry(*id).is_some() && !known.contains(id));
+        self.forget_copied();
         self.forget_unparked();
         self.plan_doubted();
         for (id, from) in moving {
@@ -165,26 +162,6 @@ impl Engine {
         });
     }
 
-    /// What was not found, and of which nobody said that it went, may have been renamed a moment ago: it is
-    /// looked for once more when what it is called now is known.
-    fn note_missed(&mut self, now: u64, snapshot: &Snapshot) {
-        let still: BTreeSet<_> = snapshot.missed.iter().collect();
-        let Self { missed, base, surveyed, guard, .. } = self;
-        missed.retain(|id, &mut since| {
-            let path = base.path(*id);
-            let looked_at =
-                path.is_none_or(|path| surveyed.iter().any(|scope| covers(scope, &path)));
-            let waits = still.contains(id) || !looked_at && since + MISSED_MS_MAX > now;
-            waits && !guard.holds(*id)
-        });
-        for &id in snapshot.missed.iter().filter(|&&id| !self.guard.holds(id)) {
-            self.missed.entry(id).or_insert(now);
-            if let Some(path) = self.base.path(id) {
-                self.agenda.again(now, name_scope(&path), SETTLE_GONE_MS);
-            }
-        }
-    }
-
     /// Nodes are planned again whose paths have settled, and are not to be looked for once more.
     fn plan_doubted(&mut self) {
         let Self { base, missed, agenda, touched, .. } = self;
@@ -196,6 +173,14 @@ impl Engine {
             }
             waits
         });
+    }
+
+    /// Once everything has been looked for, the base is this disk's own.
+    fn forget_copied(&mut self) {
+        if self.is_copied && self.caught_up && self.missed.is_empty() {
+            self.is_copied = false;
+            self.records.push(Record::Intent { id: COPIED_HERE, row: None });
+        }
     }
 
     /// What left the parking area before a crash and was not found is no more: removed by our own effect.
@@ -214,9 +199,8 @@ impl Engine {
     }
 
     /// Notes what could not be looked at; what could be is no problem any more.
-    fn note_problems(&mut self, now: u64, snapshot: &Snapshot) {
-        let again: BTreeSet<&TreePath> =
-            snapshot.problems.iter().map(|problem| &problem.path).collect();
+    fn note_problems(&mut self, now: u64, problems: &[Problem]) {
+        let again: BTreeSet<&TreePath> = problems.iter().map(|problem| &problem.path).collect();
         let surveyed = &self.surveyed;
         let directories: BTreeSet<TreePath> =
             self.problems.paths().filter(|path| self.is_known_directory(path)).cloned().collect();
@@ -230,7 +214,7 @@ impl Engine {
             !again.contains(path) && scopes.any(|scope| covers(scope, path))
         });
         self.queued.extend(solved.into_iter().map(Output::Event));
-        for problem in &snapshot.problems {
+        for problem in problems {
             let blocked = Blocked::Path(problem.path.clone());
             if let Some(event) = self.problems.note(now, blocked, problem.clone()) {
                 self.event(event);
@@ -302,7 +286,7 @@ fn directory_of(scope: &Scope) -> Scope {
     }
 }
 
-fn covers(scope: &Scope, path: &TreePath) -> bool {
+pub(super) fn covers(scope: &Scope, path: &TreePath) -> bool {
     match scope {
         // What was peeked at, was not looked at.
         Scope::Peek(..) => false,
@@ -319,9 +303,7 @@ fn covers(scope: &Scope, path: &TreePath) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::engine::{Identity, Input, Signer, Stored};
-    use crate::values::{
-        ChangeId, DirectoryState, Listed, Look, Member, Problem, ProblemKind, Signature,
-    };
+    use crate::values::{ChangeId, DirectoryState, Listed, Look, Member, ProblemKind, Signature};
     use crate::vocabulary::{MasterId, Moment, StoreId, WriterId};
 
     use super::*;

@@ -18,29 +18,40 @@ struct Bench {
     engine: Engine,
     disk: VirtualDisk,
     now: u64,
+    records: Vec<Record>,
+}
+
+fn open(start: u8, stored: Stored) -> Engine {
+    let master = MasterId([1; 32]);
+    let identity = Identity {
+        store: StoreId([0; 32]),
+        founder: master,
+        master,
+        writer: WriterId::new(master, [start; 8]),
+        signer: Box::new(NoKey),
+    };
+    Engine::open(identity, stored).unwrap()
 }
 
 impl Bench {
     fn new() -> Self {
         let master = MasterId([1; 32]);
-        let identity = Identity {
-            store: StoreId([0; 32]),
-            founder: master,
+        let engine = open(42, Stored::default());
+        let (disk, records) = (VirtualDisk::default(), Vec::new());
+        let mut bench = Self { engine, disk, now: 0, records };
+        bench.admit(master, "web1");
+        bench
+    }
+
+    fn admit(&mut self, master: MasterId, name: &str) {
+        self.handle(Input::SetMember(Member {
             master,
-            writer: WriterId::new(master, [42; 8]),
-            signer: Box::new(NoKey),
-        };
-        let engine = Engine::open(identity, Stored::default()).unwrap();
-        let mut bench = Self { engine, disk: VirtualDisk::default(), now: 0 };
-        bench.handle(Input::SetMember(Member {
-            master,
-            name: "web1".into(),
+            name: name.into(),
             addresses: vec![],
-            invited_by: master,
+            invited_by: MasterId([1; 32]),
             signature: Signature::new(&[0; 64]),
             removed: false,
         }));
-        bench
     }
 
     /// Hands an input in and does what follows, but for what waits for a later moment.
@@ -57,6 +68,7 @@ impl Bench {
                         let outcomes = effects.iter().map(|effect| self.disk.perform(effect));
                         inputs.push(Input::Applied(outcomes.collect()));
                     }
+                    Output::Persist(records) => self.records.extend(records),
                     _ => {}
                 }
             }
@@ -71,6 +83,42 @@ impl Bench {
             self.handle(Input::Tick);
         }
         self.now = end;
+    }
+
+    /// What is stored by now.
+    fn stored(&self) -> Stored {
+        let (mut log, mut base, mut intents) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for record in self.records.iter().cloned() {
+            match record {
+                Record::Change(change) => log.push(change),
+                Record::Base { id, row: Some(row) } => drop(base.insert(id, row)),
+                Record::Base { id, row: None } => drop(base.remove(&id)),
+                Record::Intent { id, row: Some(row) } => drop(intents.insert(id, row)),
+                Record::Intent { id, row: None } => drop(intents.remove(&id)),
+            }
+        }
+        let (base, intents) = (Vec::from_iter(base), Vec::from_iter(intents));
+        Stored { log, base, intents, ..Stored::default() }
+    }
+
+    /// Starts again on what was stored once and has been copied here.
+    fn start_on_copy(&mut self, mut stored: Stored) {
+        stored.intents.push((COPIED_HERE, Vec::new()));
+        let intent = Record::Intent { id: COPIED_HERE, row: Some(Vec::new()) };
+        self.records.push(intent);
+        self.engine = open(43, stored);
+        self.handle(Input::Tick);
+        self.pass(10_000);
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let (from, to) = (path(from), path(to));
+        assert!(self.disk.rename(&from, &to));
+        self.handle(Input::Hints(vec![
+            Hint::Removed(from.clone()),
+            Hint::Written(to.clone()),
+            Hint::Renamed(from, to),
+        ]));
     }
 
     fn content_at(&self, path: &TreePath) -> Option<ContentHash> {
@@ -111,6 +159,131 @@ fn edit_in_a_directory_that_could_not_be_looked_into_is_found_once_it_can() {
     bench.pass(15_000);
     assert_eq!(bench.content_at(&path("d/e/f")), Some(ContentHash::of(b"new")));
     assert_eq!(bench.engine.problems().count(), 0);
+}
+
+fn with_two_files() -> Bench {
+    let mut bench = Bench::new();
+    bench.admit(MasterId([2; 32]), "web2");
+    assert!(bench.disk.write(&path("f"), b"old"));
+    assert!(bench.disk.write(&path("g"), b"other"));
+    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+    bench.pass(10_000);
+    bench
+}
+
+fn edit(bench: &mut Bench, name: &str, bytes: &[u8]) {
+    assert!(bench.disk.save(&path(name), bytes));
+    bench.handle(Input::Hints(vec![Hint::Written(path(name))]));
+    bench.pass(10_000);
+}
+
+#[test]
+fn what_differs_from_a_restored_state_replaces_nothing_of_it() {
+    let mut bench = with_two_files();
+    let backup = bench.stored();
+    // As an effect for another master's change, of which the backup does not know.
+    assert!(bench.disk.save(&path("f"), b"newer than the backup"));
+    bench.start_on_copy(backup);
+    let open = bench.engine.replica().conflicts();
+    let versions: Vec<Body> =
+        open.iter().flat_map(|open| &open.versions).map(|version| version.body.clone()).collect();
+    assert!(
+        versions
+            .iter()
+            .any(|body| matches!(body, Body::File(f) if f.hash == ContentHash::of(b"old"))),
+        "{versions:?}"
+    );
+    assert_eq!(bench.content_at(&path("f")), Some(ContentHash::of(b"newer than the backup")));
+    assert!(bench.stored().intents.is_empty(), "that was taken in");
+    edit(&mut bench, "g", b"edited");
+    assert_eq!(bench.engine.replica().conflicts().len(), 1, "and an edit is an edit again");
+}
+
+#[test]
+fn what_differs_from_the_restored_state_of_a_single_master_is_an_edit() {
+    let mut bench = Bench::new();
+    assert!(bench.disk.write(&path("f"), b"old"));
+    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+    bench.pass(10_000);
+    let backup = bench.stored();
+    edit(&mut bench, "f", b"new");
+    bench.start_on_copy(backup);
+    assert_eq!(bench.engine.replica().conflicts(), []);
+    assert_eq!(bench.content_at(&path("f")), Some(ContentHash::of(b"new")));
+    assert!(bench.stored().intents.is_empty());
+}
+
+#[test]
+fn what_is_missing_on_a_copied_machine_is_not_removed() {
+    let mut bench = with_two_files();
+    let node = bench.engine.replica().tree().lookup(&path("f")).expect("it was looked at");
+    let copied = bench.stored();
+    // Renamed before the first look: on the copy it has another inode than the base knows.
+    assert!(bench.disk.remove(&path("f")));
+    assert!(bench.disk.write(&path("renamed"), b"old"));
+    bench.start_on_copy(copied);
+    assert_eq!(bench.engine.replica().tree().lookup(&path("f")), Some(node));
+    assert!(bench.engine.replica().tree().lookup(&path("renamed")).is_some());
+    assert_eq!(bench.disk.read_file(&path("f")), Some(&b"old"[..]), "it is put back");
+
+    assert!(bench.disk.remove(&path("f")));
+    bench.handle(Input::Hints(vec![Hint::Removed(path("f"))]));
+    bench.pass(10_000);
+    assert_eq!(bench.engine.replica().tree().lookup(&path("f")), None, "a removal is one again");
+}
+
+/// Two directories, `d` with two files in it, and `e`, and `d/f` renamed to `e/g` while `e` can't be looked into.
+fn renamed_to_where_nobody_can_look() -> (Bench, NodeId) {
+    let mut bench = Bench::new();
+    assert!(bench.disk.make_directory(&path("d")));
+    assert!(bench.disk.make_directory(&path("e")));
+    assert!(bench.disk.write(&path("d/f"), b"one"));
+    assert!(bench.disk.write(&path("d/other"), b"other"));
+    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+    bench.pass(10_000);
+    let node = bench.engine.replica().tree().lookup(&path("d/f")).expect("it was looked at");
+    bench.disk.close(path("e"));
+    bench.rename("d/f", "e/g");
+    (bench, node)
+}
+
+#[test]
+fn file_renamed_to_where_nobody_could_look_for_a_moment_is_the_same_file() {
+    for ms in [45, 100, 500, 2_500] {
+        let (mut bench, node) = renamed_to_where_nobody_can_look();
+        bench.pass(ms);
+        bench.disk.open_all();
+        bench.pass(2_000);
+        let tree = bench.engine.replica().tree();
+        assert_eq!(tree.lookup(&path("e/g")), Some(node), "after {ms} ms");
+        assert_eq!(tree.lookup(&path("d/f")), None);
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_at_for_long_keeps_nothing_from_being_removed() {
+    let (mut bench, node) = renamed_to_where_nobody_can_look();
+    bench.pass(5_000);
+    assert!(bench.engine.replica().tree().entry(node).is_none(), "it is gone, as far as is known");
+    bench.disk.remove(&path("d/other"));
+    bench.handle(Input::Hints(vec![Hint::Removed(path("d/other"))]));
+    bench.pass(200);
+    assert_eq!(bench.content_at(&path("d/other")), None, "and this goes at once");
+}
+
+#[test]
+fn what_is_gone_is_removed_in_the_end_although_ever_more_cannot_be_looked_at() {
+    let (mut bench, _) = renamed_to_where_nobody_can_look();
+    bench.disk.remove(&path("d/other"));
+    bench.handle(Input::Hints(vec![Hint::Removed(path("d/other"))]));
+    for number in 0..20 {
+        let closed = path(&format!("closed{number}"));
+        assert!(bench.disk.make_directory(&closed));
+        bench.disk.close(closed.clone());
+        bench.handle(Input::Hints(vec![Hint::Written(closed)]));
+        bench.pass(250);
+    }
+    assert_eq!(bench.content_at(&path("d/other")), None);
 }
 
 /// Two changes of another start of the founder, the first with a value of a later version in it.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::Snapshot;
 use super::adoption::{Adoptions, adoptions};
+use super::aftermath::Doubtful;
 use super::matching::{Matching, Verdict};
 use super::settle::{Origin, Step};
 use super::survey::{Dir, Sighting, Survey, found_body};
@@ -45,32 +46,17 @@ pub struct SnapshotRules<'a> {
     /// Entries that an effect of ours may have replaced or removed without anybody knowing: what a user did
     /// in their place may have seen the one or the other.
     pub doubtful: Doubtful<'a>,
+    /// Entries of a base that is of another time or another disk: our own effects may have done any of what
+    /// differs, and for changes that are not known any more.
+    pub copied: &'a BTreeSet<BaseId>,
 }
 
-/// Entries of which the base may lag behind our own effects.
-#[derive(Clone, Copy, Debug)]
-pub enum Doubtful<'a> {
-    /// All: a crash may have come between effects and their record.
-    All,
-    /// Those of which an effect failed, after it was done for all that is known.
-    These(&'a BTreeSet<BaseId>),
-}
-
-impl Doubtful<'_> {
-    fn contains(&self, id: BaseId) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(these) => these.contains(&id),
-        }
-    }
-}
-
-struct Writer<'a, T> {
-    base: &'a Base,
-    tree: &'a T,
+pub(super) struct Writer<'a, T> {
+    pub(super) base: &'a Base,
+    pub(super) tree: &'a T,
     survey: &'a Survey,
-    rules: SnapshotRules<'a>,
-    matching: &'a Matching,
+    pub(super) rules: SnapshotRules<'a>,
+    pub(super) matching: &'a Matching,
     acts: Acts,
     steps: Vec<Step>,
     table: BTreeMap<Dir, DirectoryIndex>,
@@ -222,25 +208,6 @@ impl<T: TreeView> Writer<'_, T> {
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
     }
 
-    /// Where the very file is found that the tree has in that place, and the base has not, an effect put it:
-    /// it stands for all that the tree has there, and not only for what the base knew.
-    fn nodes_put(
-        &self,
-        sighting: &Sighting,
-        id: BaseId,
-        entry: &BaseEntry,
-        tree: Option<&EntryView>,
-    ) -> Option<SeenNodes> {
-        let view = tree.filter(|view| {
-            let directory = self.matching.settled(sighting.directory);
-            view.name == sighting.name && self.is_node_of(directory, view.parent)
-        })?;
-        let found = found_body(sighting).filter(|body| body.kind() != Kind::Directory)?;
-        let is_put = found == view.body && !found.same_bytes(&entry.body);
-        let is_free = |node| self.base.by_node(node).is_none_or(|known| known == id);
-        (is_put && view.nodes.iter().all(|seen| is_free(seen.node))).then(|| view.nodes.clone())
-    }
-
     /// Whether something in the directory is still to be known: what else changed there is told with that.
     fn is_settling(&self, id: BaseId) -> bool {
         self.survey.settling.contains(&Dir::Known(id))
@@ -305,8 +272,8 @@ impl<T: TreeView> Writer<'_, T> {
         let seen = self.seen_by_writer(id, entry, tree);
         let inherited: SmallVec<[SeenNodes; 1]> = inherits
             .iter()
-            .filter_map(|&id| self.base.entry(id))
-            .map(|entry| entry.nodes.clone())
+            .filter_map(|&id| Some((id, self.base.entry(id)?)))
+            .map(|(id, entry)| self.seen_by_renamer(id, entry))
             .collect();
         let act = match &body {
             Body::File(content) if !body.same_bytes(&entry.body) || !inherited.is_empty() => {
@@ -322,17 +289,6 @@ impl<T: TreeView> Writer<'_, T> {
         };
         self.push(act, done);
         body
-    }
-
-    /// What the user who wrote in an entry's place had seen there. Where our own effect may have come first,
-    /// nobody knows whether that was what the base has or what the tree has: neither is superseded.
-    fn seen_by_writer(&self, id: BaseId, entry: &BaseEntry, tree: Option<&EntryView>) -> SeenNodes {
-        let mut seen = entry.nodes.clone();
-        let is_replaced = tree.is_some_and(|view| !view.body.same_bytes(&entry.body));
-        if is_replaced && self.rules.doubtful.contains(id) {
-            seen.iter_mut().for_each(|seen| seen.contents.clear());
-        }
-        seen
     }
 
     fn directory_touch(
@@ -485,36 +441,16 @@ impl<T: TreeView> Writer<'_, T> {
         let entry = self.base.entry(id).expect("what is removed was in the base");
         let nodes = || entry.nodes.iter().map(|seen| seen.node);
         let by_us = self.rules.doubtful.contains(id) && self.is_hidden(entry);
-        if nodes().any(|node| self.belongs_into_what_is_parked(node)) {
-            // Before a crash we may have put it there, where nobody looks: once that is back, it is found.
+        let is_kept = self.rules.copied.contains(&id) && !self.rules.passing.contains(&id);
+        if is_kept || nodes().any(|node| self.belongs_into_what_is_parked(node)) {
+            // Before a crash we may have put it there, where nobody looks: once that is back, it is found. What
+            // nobody can tell from our own removal is put back.
             self.adopted.extend(nodes());
         } else if !by_us && nodes().any(|node| self.tree.entry(node).is_some()) {
             let directory = self.directory_of(id);
             self.acts.acts.push(Act::Remove { directory, entry: entry.nodes.clone() });
         }
         self.steps.push(Step::Remove(id));
-    }
-
-    /// Whether the tree has the node in a directory that waits in the parking area, however far below.
-    fn belongs_into_what_is_parked(&self, mut node: NodeId) -> bool {
-        if self.base.parked().next().is_none() {
-            return false;
-        }
-        while let Some(view) = self.tree.entry(node) {
-            node = view.parent;
-            let known = self.base.by_node(node);
-            if known.is_some_and(|id| self.base.is_within(id, BaseId::PARKING)) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Whether something else stands in the entry's place in the tree, which our own effects remove it for.
-    fn is_hidden(&self, entry: &BaseEntry) -> bool {
-        let is_own = |node: NodeId| entry.nodes.iter().any(|seen| seen.node == node);
-        let mut views = entry.nodes.iter().filter_map(|seen| self.tree.entry(seen.node)).peekable();
-        views.peek().is_some() && views.all(|view| !is_own(view.standing()))
     }
 
     fn mode(&self, sighting: &Sighting) -> Mode {
@@ -526,7 +462,7 @@ impl<T: TreeView> Writer<'_, T> {
         }
     }
 
-    fn is_node_of(&self, directory: Dir, node: NodeId) -> bool {
+    pub(super) fn is_node_of(&self, directory: Dir, node: NodeId) -> bool {
         match directory {
             Dir::Known(id) => match self.adoptions.renewed_nodes(id) {
                 Some(nodes) => nodes.iter().any(|seen| seen.node == node),

@@ -1,9 +1,30 @@
-//! The aftermath of a crash: what the base does not know of our own effects, and what can be told of them.
+//! The aftermath of a crash, of a restored backup, of a copied machine: what the base does not know of our own
+//! effects, and what can be told of them.
 
 use std::collections::BTreeSet;
 
-use crate::values::{Base, BaseId, SeenNodes, TreeView};
-use crate::vocabulary::{Fingerprint, NodeId};
+use super::acts::Writer;
+use super::survey::{Sighting, found_body};
+use crate::values::{Base, BaseEntry, BaseId, EntryView, SeenNodes, TreeView};
+use crate::vocabulary::{Fingerprint, Kind, NodeId};
+
+/// Entries of which the base may lag behind our own effects.
+#[derive(Clone, Copy, Debug)]
+pub enum Doubtful<'a> {
+    /// All: a crash may have come between effects and their record.
+    All,
+    /// Those of which an effect failed, after it was done for all that is known.
+    These(&'a BTreeSet<BaseId>),
+}
+
+impl Doubtful<'_> {
+    pub(super) fn contains(&self, id: BaseId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(these) => these.contains(&id),
+        }
+    }
+}
 
 /// Forgets what our own effects put aside before a crash, where something else stands by now, or nothing:
 /// what a user has made of that since is no edit of what was put aside.
@@ -30,4 +51,72 @@ pub fn forget_put_aside(base: &mut Base, tree: &impl TreeView, put_aside: &[Fing
 
 fn ids(nodes: &SeenNodes) -> BTreeSet<NodeId> {
     nodes.iter().map(|seen| seen.node).collect()
+}
+
+impl<T: TreeView> Writer<'_, T> {
+    /// Where the very file is found that the tree has in that place, and the base has not, an effect put it:
+    /// it stands for all that the tree has there, and not only for what the base knew.
+    pub(super) fn nodes_put(
+        &self,
+        sighting: &Sighting,
+        id: BaseId,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+    ) -> Option<SeenNodes> {
+        let view = tree.filter(|view| {
+            let directory = self.matching.settled(sighting.directory);
+            view.name == sighting.name && self.is_node_of(directory, view.parent)
+        })?;
+        let found = found_body(sighting).filter(|body| body.kind() != Kind::Directory)?;
+        let is_put = found == view.body && !found.same_bytes(&entry.body);
+        let is_free = |node| self.base.by_node(node).is_none_or(|known| known == id);
+        (is_put && view.nodes.iter().all(|seen| is_free(seen.node))).then(|| view.nodes.clone())
+    }
+
+    /// What the user who wrote in an entry's place had seen there. Where our own effect may have come first,
+    /// nobody knows whether that was what the base has or what the tree has: neither is superseded.
+    pub(super) fn seen_by_writer(
+        &self,
+        id: BaseId,
+        entry: &BaseEntry,
+        tree: Option<&EntryView>,
+    ) -> SeenNodes {
+        let mut seen = entry.nodes.clone();
+        let is_replaced = tree.is_some_and(|view| !view.body.same_bytes(&entry.body));
+        if self.rules.copied.contains(&id) || is_replaced && self.rules.doubtful.contains(id) {
+            seen.iter_mut().for_each(|seen| seen.contents.clear());
+        }
+        seen
+    }
+
+    /// What the user had seen of an entry who renamed it over another.
+    pub(super) fn seen_by_renamer(&self, id: BaseId, entry: &BaseEntry) -> SeenNodes {
+        let mut seen = entry.nodes.clone();
+        if self.rules.copied.contains(&id) {
+            seen.iter_mut().for_each(|seen| seen.contents.clear());
+        }
+        seen
+    }
+
+    /// Whether something else stands in the entry's place in the tree, which our own effects remove it for.
+    pub(super) fn is_hidden(&self, entry: &BaseEntry) -> bool {
+        let is_own = |node: NodeId| entry.nodes.iter().any(|seen| seen.node == node);
+        let mut views = entry.nodes.iter().filter_map(|seen| self.tree.entry(seen.node)).peekable();
+        views.peek().is_some() && views.all(|view| !is_own(view.standing()))
+    }
+
+    /// Whether the tree has the node in a directory that waits in the parking area, however far below.
+    pub(super) fn belongs_into_what_is_parked(&self, mut node: NodeId) -> bool {
+        if self.base.parked().next().is_none() {
+            return false;
+        }
+        while let Some(view) = self.tree.entry(node) {
+            node = view.parent;
+            let known = self.base.by_node(node);
+            if known.is_some_and(|id| self.base.is_within(id, BaseId::PARKING)) {
+                return true;
+            }
+        }
+        false
+    }
 }

@@ -17,7 +17,7 @@ mod settle;
 mod survey;
 mod withholding;
 
-pub use acts::{Doubtful, SnapshotRules, SpecialBits};
-pub use aftermath::forget_put_aside;
+pub use acts::{SnapshotRules, SpecialBits};
+pub use aftermath::{Doubtful, forget_put_aside};
 pub use settle::Snapshot;
 pub use survey::{Scope, Survey};

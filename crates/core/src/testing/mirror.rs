@@ -74,6 +74,7 @@ impl Mirror {
             removals_max: usize::MAX,
             passing: &BTreeSet::new(),
             doubtful: Doubtful::These(&BTreeSet::new()),
+            copied: &BTreeSet::new(),
         };
         survey.finish(&self.base, tree, rules)
     }

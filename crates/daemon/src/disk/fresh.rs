@@ -10,7 +10,10 @@ use pleach_core::vocabulary::{Fingerprint, MasterId, TreePath};
 const FILES_MAX: usize = 3;
 
 /// What looks have found since that was last made durable.
-#[derive(Debug, Default)]
+///
+/// To begin with, that is what an earlier run may have left: it was killed between its effects and making
+/// them durable, and what is parked or put aside the base learns at the start.
+#[derive(Debug)]
 pub struct Fresh {
     files: Vec<(TreePath, Fingerprint)>,
     /// Whether there are more files than that.
@@ -33,7 +36,17 @@ pub fn must_be_durable(records: &[Record], me: MasterId) -> bool {
     })
 }
 
+impl Default for Fresh {
+    fn default() -> Self {
+        Self { names: true, ..Self::nothing() }
+    }
+}
+
 impl Fresh {
+    fn nothing() -> Self {
+        Self { files: Vec::new(), many: false, placed: false, names: false }
+    }
+
     /// Takes note of what a look has found.
     pub fn note(&mut self, look: &Look, looked: &Looked) {
         for (request, listed) in look.lists.iter().zip(&looked.lists) {
@@ -60,7 +73,7 @@ impl Fresh {
     /// All that was found; from now on nothing is.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        std::mem::take(self)
+        std::mem::replace(self, Self::nothing())
     }
 
     /// The files that were found, if they are few. One that is no longer there was renamed, it or a directory
@@ -113,5 +126,12 @@ mod tests {
         assert!(must_be_durable(&[intent.clone(), found], me));
         assert!(must_be_durable(&[gone], me));
         assert!(!must_be_durable(&[intent], me));
+    }
+
+    #[test]
+    fn what_an_earlier_run_did_and_was_killed_before_it_was_durable_is_made_durable_first() {
+        let mut fresh = Fresh::default();
+        assert!(fresh.take().has_names(), "it may have parked something or put it aside");
+        assert!(!fresh.take().has_names());
     }
 }

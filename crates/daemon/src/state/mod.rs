@@ -11,6 +11,7 @@
 //! daemons apart: that is the lock of [`crate::store`]. SQLite's write-ahead log lets readers in beside the
 //! one writer (<https://www.sqlite.org/wal.html>).
 
+mod copied;
 mod error;
 mod log;
 mod schema;
@@ -51,6 +52,8 @@ pub enum MetaKey {
     Introduction,
     /// Postcard: the addresses that this master last listened on.
     Listening,
+    /// Inode number and birth of the database's file, 8 and 16 bytes little endian: tells it from a copy.
+    File,
 }
 
 impl MetaKey {
@@ -66,6 +69,7 @@ impl MetaKey {
             Self::Since => "since",
             Self::Introduction => "introduction",
             Self::Listening => "listening",
+            Self::File => "file",
         }
     }
 }
@@ -112,6 +116,7 @@ impl State {
         transaction.execute_batch(&schema::statements()).map_err(error::at(path))?;
         transaction.commit().map_err(error::at(path))?;
         state.set_meta(facts)?;
+        state.remember_file()?;
         Ok(state)
     }
 

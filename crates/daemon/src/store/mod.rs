@@ -96,7 +96,7 @@ pub fn open(root: &Path) -> Result<OpenStore, StoreError> {
     if !found::is_finished(&path)? {
         return Err(StoreError::Unfinished { path });
     }
-    let state = State::open(&state_path(&path))?;
+    let mut state = State::open(&state_path(&path))?;
     let missing = |what: &'static str| StoreError::Incomplete { path: path.clone(), what };
     let key = match MasterKey::load(&path.join(".pleach").join(KEY_FILE)) {
         Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -115,6 +115,7 @@ pub fn open(root: &Path) -> Result<OpenStore, StoreError> {
     let seed: StoreSeed =
         decoded(&state, MetaKey::StoreSeed)?.ok_or_else(|| missing("its seed"))?;
     let introduction = introduction(&state)?;
+    state.note_if_copied()?;
     let started = path.join(".pleach").join(STARTED_FILE);
     File::create(&started).map_err(|source| StoreError::of_io(&path, started, source))?;
     let store_name = state.meta_text(MetaKey::StoreName)?.unwrap_or_default();

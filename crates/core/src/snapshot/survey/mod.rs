@@ -252,6 +252,11 @@ impl Survey {
         }
     }
 
+    /// What could not be looked at by now.
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
     /// The current path of `directory`; none if it is nowhere, as far as is known.
     pub(super) fn path(&self, base: &Base, directory: Dir) -> Option<TreePath> {
         let mut names = Vec::new();
