@@ -201,6 +201,9 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     // What made way in the parking area was told of as failed, because making the batch durable failed: nobody
     // knew that it was parked, and it stayed there for good.
     52106364,
+    // What an effect had put in the place of a conflict's version was told of as failed; then the version that it
+    // was of moved elsewhere, and what was found passed for a user's edit of the other.
+    52211636,
     // Where a file with an open conflict had been renamed to could not be listed for once: it counted as removed,
     // which closed the conflict. (And with a crash before the record, the same as 60006497.)
     60004885,

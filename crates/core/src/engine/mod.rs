@@ -116,8 +116,9 @@ pub struct Engine {
     late: BTreeMap<NodeId, Stamp>,
     /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
-    /// Entries of which an effect failed that may have been done all the same, until they are found again.
-    doubtful: BTreeSet<BaseId>,
+    /// Entries of which an effect failed that may have been done all the same, until they are found again; and
+    /// what it may have put in their place.
+    doubtful: BTreeMap<BaseId, Vec<Body>>,
     /// Entries of a base that was copied here, until they are found.
     copied: BTreeSet<BaseId>,
     /// Whether that is still noted.

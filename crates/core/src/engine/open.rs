@@ -112,7 +112,7 @@ impl Engine {
             guard: guard::Guard::default(),
             late: BTreeMap::new(),
             disturbed,
-            doubtful: BTreeSet::new(),
+            doubtful: BTreeMap::new(),
             copied,
             is_copied,
             unparked,

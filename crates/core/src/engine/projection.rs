@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::agenda::name_scope;
 use super::{Blocked, Engine, Output, Turn};
-use crate::checkout::{self, Availability, Completion, Limits, Plan};
+use crate::checkout::{self, Availability, Completion, Limits, Plan, PlannedEffect};
 use crate::snapshot::Scope;
 use crate::values::{
     BaseId, Body, Effect, EntryView, Event, FileContent, Location, Outcome, Problem, ProblemKind,
@@ -19,6 +19,8 @@ pub(super) const LIMITS: Limits = Limits { entries_max: 2_048 };
 const BATCHES_WANTED_IN_A_ROW: usize = 2;
 /// How often a node waits for its path to settle before it is projected all the same.
 const POSTPONED_MAX: u32 = 8;
+/// How many different things may have been put in one place by effects that failed: the last ones.
+const DOUBTS_MAX: usize = 8;
 /// After so many attempts in a row that found something else than a look did, a node waits.
 const DIFFERS_MAX: u32 = 4;
 
@@ -259,13 +261,7 @@ impl Engine {
     fn effect_ended(&mut self, now: u64, plan: &mut Plan, index: usize, outcome: Outcome) {
         let done = matches!(outcome, Outcome::Done { .. });
         if matches!(outcome, Outcome::Failed(_)) {
-            let planned = &plan.effects[index];
-            let known = planned.nodes.iter().filter_map(|&node| self.base.by_node(node));
-            let there = match planned.effect.target() {
-                Location::Tree(path) => self.base.find(path),
-                Location::Parked(..) => None,
-            };
-            self.doubtful.extend(known.chain(there));
+            self.doubt(&plan.effects[index]);
         }
         if done {
             self.keep_in_mind(now, &plan.effects[index].effect);
@@ -320,6 +316,24 @@ impl Engine {
         }
         if let Some(path) = look {
             self.agenda.again(now, name_scope(&path), 0);
+        }
+    }
+
+    /// An effect that failed may have been done all the same.
+    fn doubt(&mut self, planned: &PlannedEffect) {
+        for &node in &planned.nodes {
+            if let Some(id) = self.base.by_node(node) {
+                self.doubtful.entry(id).or_default();
+            }
+        }
+        let Location::Tree(path) = planned.effect.target() else { return };
+        let Some(there) = self.base.find(path) else { return };
+        let put = self.doubtful.entry(there).or_default();
+        if let Some(body) = planned.effect.puts()
+            && !put.contains(&body)
+        {
+            put.truncate(DOUBTS_MAX - 1);
+            put.insert(0, body);
         }
     }
 

@@ -104,7 +104,7 @@ impl Engine {
             },
             copied: &self.copied,
         };
-        let unmoved = self.doubtful.iter().chain(&self.copied).copied();
+        let unmoved = self.doubtful.keys().chain(&self.copied).copied();
         let unmoved = unmoved.filter(|&id| survey.saw_unchanged(&self.base, id));
         let mut known: BTreeSet<BaseId> = unmoved.collect();
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
@@ -130,7 +130,7 @@ impl Engine {
         snapshot.settle(&mut self.base, &performed);
         known.extend(&snapshot.seen);
         let base = &self.base;
-        self.doubtful.retain(|id| base.entry(*id).is_some() && !known.contains(id));
+        self.doubtful.retain(|id, _| base.entry(*id).is_some() && !known.contains(id));
         self.copied.retain(|id| base.entry(*id).is_some() && !known.contains(id));
         self.forget_copied();
         self.forget_unparked();

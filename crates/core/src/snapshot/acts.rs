@@ -182,10 +182,12 @@ impl<T: TreeView> Writer<'_, T> {
         let mut done = SmallVec::new();
         let to = self.relocation(sighting, id, entry, tree.as_ref(), &mut done);
         let body = self.body_change(sighting, id, entry, tree.as_ref(), inherits, &mut done);
-        let unread = found_body(sighting).is_none();
+        let found = found_body(sighting);
+        let unread = found.is_none();
+        let is_ours = found.is_some_and(|body| self.rules.doubtful.may_have_put(id, &body));
         // Of what could not be read only the place is taken: the rest is found again by its
         // fingerprint, which the base keeps.
-        let attributes = match unread {
+        let attributes = match unread || is_ours {
             true => entry.attributes.clone(),
             false => self.attribute_changes(sighting, entry, tree.as_ref(), &mut done),
         };
@@ -264,7 +266,8 @@ impl<T: TreeView> Writer<'_, T> {
             true => view.body == body,
             false => view.body.same_bytes(&body),
         });
-        if in_tree && body != entry.body {
+        let is_ours = inherits.is_empty() && self.rules.doubtful.may_have_put(id, &body);
+        if (in_tree || is_ours) && body != entry.body {
             self.adopted.extend(entry.standing());
             return body;
         }

@@ -1,11 +1,11 @@
 //! The aftermath of a crash, of a restored backup, of a copied machine: what the base does not know of our own
 //! effects, and what can be told of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::acts::Writer;
 use super::survey::{Sighting, found_body};
-use crate::values::{Base, BaseEntry, BaseId, EntryView, SeenNodes, TreeView};
+use crate::values::{Base, BaseEntry, BaseId, Body, EntryView, SeenNodes, TreeView};
 use crate::vocabulary::{Fingerprint, Kind, NodeId};
 
 /// Entries of which the base may lag behind our own effects.
@@ -13,15 +13,24 @@ use crate::vocabulary::{Fingerprint, Kind, NodeId};
 pub enum Doubtful<'a> {
     /// All: a crash may have come between effects and their record.
     All,
-    /// Those of which an effect failed, after it was done for all that is known.
-    These(&'a BTreeSet<BaseId>),
+    /// Those of which an effect failed, after it was done for all that is known; and what it may have put in
+    /// their place.
+    These(&'a BTreeMap<BaseId, Vec<Body>>),
 }
 
 impl Doubtful<'_> {
     pub(super) fn contains(&self, id: BaseId) -> bool {
         match self {
             Self::All => true,
-            Self::These(these) => these.contains(&id),
+            Self::These(these) => these.contains_key(&id),
+        }
+    }
+
+    /// Whether this is what an effect that failed may have put in the entry's place.
+    pub(super) fn may_have_put(&self, id: BaseId, found: &Body) -> bool {
+        match self {
+            Self::All => false,
+            Self::These(these) => these.get(&id).is_some_and(|put| put.contains(found)),
         }
     }
 }

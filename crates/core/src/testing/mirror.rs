@@ -73,7 +73,7 @@ impl Mirror {
             vanished: None,
             removals_max: usize::MAX,
             passing: &BTreeSet::new(),
-            doubtful: Doubtful::These(&BTreeSet::new()),
+            doubtful: Doubtful::These(&BTreeMap::new()),
             copied: &BTreeSet::new(),
         };
         survey.finish(&self.base, tree, rules)

@@ -179,6 +179,18 @@ impl Effect {
         }
     }
 
+    /// The file or symbolic link that it puts, if it puts one.
+    #[must_use]
+    pub fn puts(&self) -> Option<Body> {
+        match self {
+            Self::PutFile { content, .. } => Some(Body::File(*content)),
+            Self::PutSymlink { target, mtime, .. } => {
+                Some(Body::Symlink { target: target.clone(), mtime: *mtime })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it takes something out of the way, into the parking area. Once done it is done, durable or
     /// not: a start finds what is parked, and what came back by itself is where it was before.
     #[must_use]
