@@ -47,14 +47,16 @@ impl Engine {
         let standing = tree.lookup(&path).and_then(|node| tree.entry(node));
         let act = match standing {
             Some(entry) if entry.body.same_bytes(&Body::File(content)) => return None,
-            Some(entry) if entry.body.kind() == Kind::File => {
-                let Seen { node, places, .. } = entry.nodes.first()?.clone();
+            Some(entry) => {
+                // A link may stand there, with the file as its conflict. For a directory nothing can be done.
+                let mut nodes = entry.nodes.iter();
+                let file = nodes.find(|seen| tree.kind(seen.node) == Some(Kind::File))?;
+                let Seen { node, places, .. } = file.clone();
                 // It has seen itself, and nothing of what took its place.
                 let contents = self.late.get(&node).copied().into_iter().collect();
                 let entry = SmallVec::from_elem(Seen { node, places, contents }, 1);
                 Act::Edit { directory, entry, content, inherits: SmallVec::new() }
             }
-            Some(_) => return None,
             None => Act::Create {
                 directory,
                 name: name.clone(),
