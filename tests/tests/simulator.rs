@@ -204,6 +204,12 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     // What an effect had put in the place of a conflict's version was told of as failed; then the version that it
     // was of moved elsewhere, and what was found passed for a user's edit of the other.
     52211636,
+    // A program wrote on to a file that another master's link had taken the place of: its late write was not taken
+    // in, and the version of the conflict was nowhere any more.
+    52210490,
+    // What an effect had put, and was told of as failed, was found; who then wrote to it counted as having seen
+    // what it had replaced.
+    52502802,
     // Where a file with an open conflict had been renamed to could not be listed for once: it counted as removed,
     // which closed the conflict. (And with a crash before the record, the same as 60006497.)
     60004885,

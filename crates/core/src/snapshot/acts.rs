@@ -181,7 +181,9 @@ impl<T: TreeView> Writer<'_, T> {
         let tree = entry.standing().and_then(|node| self.tree.entry(node));
         let mut done = SmallVec::new();
         let to = self.relocation(sighting, id, entry, tree.as_ref(), &mut done);
+        let moves = done.len();
         let body = self.body_change(sighting, id, entry, tree.as_ref(), inherits, &mut done);
+        let written = done.len() > moves;
         let found = found_body(sighting);
         let unread = found.is_none();
         let is_ours = found.is_some_and(|body| self.rules.doubtful.may_have_put(id, &body));
@@ -206,7 +208,10 @@ impl<T: TreeView> Writer<'_, T> {
             }
             (false, false) => sighting.fingerprint,
         };
-        let nodes = self.nodes_put(sighting, id, entry, tree.as_ref());
+        let nodes = match written {
+            true => None,
+            false => self.nodes_put(sighting, id, entry, tree.as_ref()),
+        };
         self.steps.push(Step::Change { id, to, nodes, body, attributes, fingerprint, acts: done });
     }
 

@@ -62,9 +62,17 @@ fn ids(nodes: &SeenNodes) -> BTreeSet<NodeId> {
     nodes.iter().map(|seen| seen.node).collect()
 }
 
+/// Nodes of whose contents nothing has been seen.
+fn unseen(nodes: &SeenNodes) -> SeenNodes {
+    let mut nodes = nodes.clone();
+    nodes.iter_mut().for_each(|seen| seen.contents.clear());
+    nodes
+}
+
 impl<T: TreeView> Writer<'_, T> {
-    /// Where the very file is found that the tree has in that place, and the base has not, an effect put it:
-    /// it stands for all that the tree has there, and not only for what the base knew.
+    /// What a file stands for that an effect put in an entry's place, and of which nobody told the base. Where it
+    /// is the very file that the tree has there, it stands for all that the tree has there. Otherwise it is not
+    /// what the entry held: who writes to it has not seen that.
     pub(super) fn nodes_put(
         &self,
         sighting: &Sighting,
@@ -72,14 +80,19 @@ impl<T: TreeView> Writer<'_, T> {
         entry: &BaseEntry,
         tree: Option<&EntryView>,
     ) -> Option<SeenNodes> {
-        let view = tree.filter(|view| {
-            let directory = self.matching.settled(sighting.directory);
-            view.name == sighting.name && self.is_node_of(directory, view.parent)
-        })?;
         let found = found_body(sighting).filter(|body| body.kind() != Kind::Directory)?;
-        let is_put = found == view.body && !found.same_bytes(&entry.body);
+        if found.same_bytes(&entry.body) {
+            return None;
+        }
+        let directory = self.matching.settled(sighting.directory);
         let is_free = |node| self.base.by_node(node).is_none_or(|known| known == id);
-        (is_put && view.nodes.iter().all(|seen| is_free(seen.node))).then(|| view.nodes.clone())
+        let put = tree.filter(|view| {
+            view.body == found
+                && view.name == sighting.name
+                && self.is_node_of(directory, view.parent)
+                && view.nodes.iter().all(|seen| is_free(seen.node))
+        });
+        Some(put.map_or_else(|| unseen(&entry.nodes), |view| view.nodes.clone()))
     }
 
     /// What the user who wrote in an entry's place had seen there. Where our own effect may have come first,
@@ -90,21 +103,19 @@ impl<T: TreeView> Writer<'_, T> {
         entry: &BaseEntry,
         tree: Option<&EntryView>,
     ) -> SeenNodes {
-        let mut seen = entry.nodes.clone();
         let is_replaced = tree.is_some_and(|view| !view.body.same_bytes(&entry.body));
-        if self.rules.copied.contains(&id) || is_replaced && self.rules.doubtful.contains(id) {
-            seen.iter_mut().for_each(|seen| seen.contents.clear());
+        match self.rules.copied.contains(&id) || is_replaced && self.rules.doubtful.contains(id) {
+            true => unseen(&entry.nodes),
+            false => entry.nodes.clone(),
         }
-        seen
     }
 
     /// What the user had seen of an entry who renamed it over another.
     pub(super) fn seen_by_renamer(&self, id: BaseId, entry: &BaseEntry) -> SeenNodes {
-        let mut seen = entry.nodes.clone();
-        if self.rules.copied.contains(&id) {
-            seen.iter_mut().for_each(|seen| seen.contents.clear());
+        match self.rules.copied.contains(&id) {
+            true => unseen(&entry.nodes),
+            false => entry.nodes.clone(),
         }
-        seen
     }
 
     /// Whether something else stands in the entry's place in the tree, which our own effects remove it for.
