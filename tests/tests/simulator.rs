@@ -216,9 +216,6 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     // A daemon was killed in the middle of a swap; the next one noted at once that one of the two was parked, which
     // a power cut could still undo.
     50014952,
-    // The state was restored from a backup: what our effect had put in place later passed for a user's edit of
-    // what it had replaced, which left the conflict.
-    50013347,
     // A machine was cloned and a file renamed before the clone had looked at its own inodes: the file counted as
     // removed, which closed its conflict.
     50015504,

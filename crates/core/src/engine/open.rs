@@ -9,7 +9,7 @@ use super::{Engine, Signer, Turn, gossip, guard};
 use crate::replica::{OpenError as ReplicaError, Replica};
 use crate::snapshot::forget_put_aside;
 use crate::transfer::Transfer;
-use crate::values::{Base, BaseError, BaseId, SignedChange, TreeView};
+use crate::values::{Base, BaseEntry, BaseError, BaseId, SignedChange, TreeView};
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, NodeId, StoreId, VersionVector, WriterId,
 };
@@ -87,8 +87,11 @@ impl Engine {
         let is_copied = disturbed.remove(&BaseId(COPIED_HERE));
         // Alone, it has had nothing to do for anybody.
         let is_doubtful = is_copied && replica.members().len() > 1;
-        let known = base.iter().map(|(id, _)| id);
-        let copied = known.filter(|&id| is_doubtful && id != BaseId::ROOT).collect();
+        let is_disputed = |entry: &BaseEntry| {
+            entry.standing().is_some_and(|node| !replica.conflicts_at(node).is_empty())
+        };
+        let disputed = base.iter().filter(|&(_, entry)| is_doubtful && is_disputed(entry));
+        let copied = disputed.map(|(id, _)| id).filter(|&id| id != BaseId::ROOT).collect();
         let nodes = replica.tree().nodes();
         let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
         Ok(Self {

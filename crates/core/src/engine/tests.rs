@@ -1,9 +1,13 @@
 //! One engine over a disk in memory, driven by hand.
 
 use super::*;
+use crate::replica::LocalChange;
 use crate::replica::Replica;
 use crate::testing::VirtualDisk;
-use crate::values::{ChangeId, Message, ProblemKind, Signature, SignedChange, TreeView as _};
+use crate::values::{
+    Act, Acts, ChangeId, DirectoryIndex, DirectoryRef, FileContent, Message, ProblemKind,
+    SeenDirectory, Signature, SignedChange, TreeView as _,
+};
 use crate::vocabulary::{StoreId, WriterId};
 
 struct NoKey;
@@ -171,6 +175,38 @@ fn with_two_files() -> Bench {
     bench
 }
 
+/// The same, and `f` was edited on both: "theirs" on the other master, "mine" here.
+fn with_a_conflict() -> Bench {
+    let mut bench = with_two_files();
+    let other = MasterId([2; 32]);
+    let writer = WriterId::new(other, [9; 8]);
+    let mut replica = Replica::open(writer, None, bench.stored().log).unwrap();
+    let tree = replica.tree();
+    let entry = tree.entry(tree.lookup(&path("f")).unwrap()).unwrap().nodes;
+    let content = FileContent {
+        hash: ContentHash::of(b"theirs"),
+        size: 6,
+        mtime: crate::vocabulary::Timestamp::default(),
+    };
+    let root = SeenDirectory { parent: None, directory: DirectoryRef::Root };
+    let inherits = smallvec::SmallVec::new();
+    let edit_there = Act::Edit { directory: DirectoryIndex(0), entry, content, inherits };
+    let (local, _) = replica.perform(&Acts { directories: vec![root], acts: vec![edit_there] });
+    let changes = local.changes.into_iter().map(|LocalChange { id, bytes }| SignedChange {
+        id,
+        author: other,
+        signature: Signature::new(&[0; 64]),
+        bytes: bytes.into(),
+    });
+    edit(&mut bench, "f", b"mine");
+    let contents = vec![(content.hash, b"theirs".to_vec())];
+    let message = Message::Changes { changes: changes.collect(), contents };
+    bench.handle(Input::Received(other, message));
+    bench.pass(10_000);
+    assert_eq!(bench.engine.replica().conflicts().len(), 1);
+    bench
+}
+
 fn edit(bench: &mut Bench, name: &str, bytes: &[u8]) {
     assert!(bench.disk.save(&path(name), bytes));
     bench.handle(Input::Hints(vec![Hint::Written(path(name))]));
@@ -178,8 +214,9 @@ fn edit(bench: &mut Bench, name: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn what_differs_from_a_restored_state_replaces_nothing_of_it() {
-    let mut bench = with_two_files();
+fn what_differs_from_a_restored_state_replaces_nothing_of_a_conflict() {
+    let mut bench = with_a_conflict();
+    let standing = bench.content_at(&path("f")).expect("one of them stands");
     let backup = bench.stored();
     // As an effect for another master's change, of which the backup does not know.
     assert!(bench.disk.save(&path("f"), b"newer than the backup"));
@@ -188,12 +225,10 @@ fn what_differs_from_a_restored_state_replaces_nothing_of_it() {
     let versions: Vec<Body> =
         open.iter().flat_map(|open| &open.versions).map(|version| version.body.clone()).collect();
     assert!(
-        versions
-            .iter()
-            .any(|body| matches!(body, Body::File(f) if f.hash == ContentHash::of(b"old"))),
+        versions.iter().any(|body| matches!(body, Body::File(f) if f.hash == standing)),
         "{versions:?}"
     );
-    assert_eq!(bench.content_at(&path("f")), Some(ContentHash::of(b"newer than the backup")));
+    assert_eq!(versions.len(), 3, "{versions:?}");
     assert!(bench.stored().intents.is_empty(), "that was taken in");
     edit(&mut bench, "g", b"edited");
     assert_eq!(bench.engine.replica().conflicts().len(), 1, "and an edit is an edit again");
@@ -214,22 +249,20 @@ fn what_differs_from_the_restored_state_of_a_single_master_is_an_edit() {
 }
 
 #[test]
-fn what_is_missing_on_a_copied_machine_is_not_removed() {
-    let mut bench = with_two_files();
+fn disputed_file_that_is_missing_on_a_copied_machine_is_not_removed() {
+    let mut bench = with_a_conflict();
+    let standing = bench.content_at(&path("f")).expect("one of them stands");
     let node = bench.engine.replica().tree().lookup(&path("f")).expect("it was looked at");
     let copied = bench.stored();
     // Renamed before the first look: on the copy it has another inode than the base knows.
     assert!(bench.disk.remove(&path("f")));
-    assert!(bench.disk.write(&path("renamed"), b"old"));
+    assert!(bench.disk.remove(&path("g")));
+    assert!(bench.disk.write(&path("renamed"), b"mine"));
     bench.start_on_copy(copied);
     assert_eq!(bench.engine.replica().tree().lookup(&path("f")), Some(node));
     assert!(bench.engine.replica().tree().lookup(&path("renamed")).is_some());
-    assert_eq!(bench.disk.read_file(&path("f")), Some(&b"old"[..]), "it is put back");
-
-    assert!(bench.disk.remove(&path("f")));
-    bench.handle(Input::Hints(vec![Hint::Removed(path("f"))]));
-    bench.pass(10_000);
-    assert_eq!(bench.engine.replica().tree().lookup(&path("f")), None, "a removal is one again");
+    assert_eq!(bench.engine.replica().tree().lookup(&path("g")), None, "of it nobody disputes");
+    assert!(bench.content_at(&path("f")) == Some(standing), "it is to be put back");
 }
 
 /// Two directories, `d` with two files in it, and `e`, and `d/f` renamed to `e/g` while `e` can't be looked into.
