@@ -15,7 +15,9 @@ use super::register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Value, Write,
 };
 use super::tree::Contents;
-use crate::values::{Body, ChangeId, Conflict, ConflictKind, EntryView, Seen, SeenNodes, Version};
+use crate::values::{
+    Body, ChangeId, Conflict, ConflictKind, EntryView, Seen, SeenNodes, Version, VersionOf,
+};
 use crate::vocabulary::{Attributes, Kind, NodeId, Stamp, TreePath, VersionVector};
 
 /// A change: what its author wrote, and what it had seen.
@@ -397,6 +399,7 @@ impl Naive {
             };
             add(ConflictKind::Edited, self.edited(nodes[0]));
             add(ConflictKind::SameName, self.same_name(nodes));
+            add(ConflictKind::DeletedAndEdited, self.deleted_and_edited(nodes, path));
             for &node in nodes {
                 let (places, position) = &self.stands[&node];
                 let current = self.register(node, Register::Place);
@@ -415,7 +418,9 @@ impl Naive {
     }
 
     fn version(&self, node: NodeId, stamp: Stamp, body: Body) -> Version {
-        Version { node, stamp, master: None, body, stands: false, elsewhere: None }
+        let (of, mode) = (VersionOf::Content, self.attributes(node).mode);
+        let (master, written_ms, elsewhere) = (None, None, None);
+        Version { node, stamp, master, written_ms, of, body, mode, stands: false, elsewhere }
     }
 
     fn standing(&self, node: NodeId) -> Version {
@@ -456,9 +461,42 @@ impl Naive {
         [standing].into_iter().chain(hidden).collect()
     }
 
+    /// R3. Of files that share a name the choice is another one; of what a moved directory holds (R4), none.
+    fn deleted_and_edited(&self, nodes: &[NodeId], path: &TreePath) -> Vec<Version> {
+        let mut lost: Vec<(NodeId, &Op, &Deletion)> = vec![];
+        for &node in nodes {
+            if nodes.len() > 1 && self.kinds[&node] != Kind::Directory || self.dead.contains(&node) {
+                continue;
+            }
+            lost.extend(self.register(node, Register::Deleted).iter().filter_map(|op| {
+                match &op.value {
+                    Value::Deleted(Some(deletion)) if !self.is_void(op, deletion) => {
+                        Some((node, op, deletion))
+                    }
+                    _ => None,
+                }
+            }));
+        }
+        lost.sort_by_key(|(_, op, _)| std::cmp::Reverse(op.stamp));
+        let (standing, body) = (self.standing(nodes[0]), self.body(nodes[0]));
+        let edited = self.kinds[&nodes[0]] != Kind::Directory
+            && !lost.iter().any(|(_, _, deletion)| deletion.observed.contains(&standing.stamp));
+        let (places, position) = &self.stands[&nodes[0]];
+        let standing = match edited {
+            true => standing,
+            false => self.moved(nodes[0], path, &places[*position], vec![]).remove(0),
+        };
+        let deletions = lost.iter().map(|(node, op, _)| Version {
+            of: VersionOf::Deletion,
+            ..self.version(*node, op.stamp, body.clone())
+        });
+        [standing].into_iter().chain(deletions).collect()
+    }
+
     fn moved(&self, node: NodeId, path: &TreePath, stands: &Op, others: Vec<&Op>) -> Vec<Version> {
         let version = |op: &Op, elsewhere| Version {
             elsewhere,
+            of: VersionOf::Place,
             ..self.version(node, op.stamp, self.body(node))
         };
         let first = Version { stands: true, ..version(stands, Some(path.clone())) };
