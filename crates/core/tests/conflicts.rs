@@ -82,15 +82,17 @@ impl Master {
     }
 
     fn rename(&mut self, directory: Option<&str>, at: &str, name: &str) {
-        let (entry, name, to) =
-            (self.entry(at), Name::try_from(name).unwrap(), DirectoryIndex(0));
+        let (entry, name, to) = (self.entry(at), Name::try_from(name).unwrap(), DirectoryIndex(0));
         self.act(directory, |from| Act::Move { from, entry, to, name });
     }
 
     fn resolve(&mut self, at: &str, choice: Choice) -> Result<(), ResolveError> {
-        let local = self.replica.resolve(&path(at), &choice)?;
-        self.publish(local);
-        Ok(())
+        let (heads, could) =
+            (self.replica.heads_hash(), self.replica.could_resolve(&path(at), &choice));
+        assert_eq!(self.replica.heads_hash(), heads, "asking changes nothing");
+        let done = self.replica.resolve(&path(at), &choice).map(|local| self.publish(local));
+        assert_eq!(could, done);
+        done
     }
 
     /// The paths in the tree, each file with its size.
@@ -214,8 +216,7 @@ fn many_files_born_at_once_have_an_ancestor_too() {
         owner: None,
         xattrs: Xattrs::new(),
     };
-    let (local, _) =
-        a.replica.perform(&Acts { directories, acts: (0..300).map(create).collect() });
+    let (local, _) = a.replica.perform(&Acts { directories, acts: (0..300).map(create).collect() });
     a.publish(local);
     meet(&mut a, &mut b);
     a.edit(None, "n7", "22");
@@ -246,7 +247,8 @@ fn what_one_deleted_and_another_edited_is_a_choice_either_way() {
         b.resolve("g", choice).unwrap();
         meet(&mut a, &mut b);
         assert_eq!(a.replica.conflicts(), [], "{wanted}");
-        let left: &[&str] = if wanted == "death" { &["d/", "d/f=1"] } else { &["d/", "d/f=1", "g=3"] };
+        let left: &[&str] =
+            if wanted == "death" { &["d/", "d/f=1"] } else { &["d/", "d/f=1", "g=3"] };
         assert_eq!(a.tree(), left, "{wanted}");
     }
 }
@@ -260,7 +262,10 @@ fn directory_that_was_moved_and_deleted_is_one_conflict_and_goes_as_a_whole() {
         b.rename(None, "d", "e");
         meet(&mut a, &mut b);
         let conflict = a.only_conflict();
-        assert_eq!((conflict.path.to_string(), conflict.rule()), ("e".into(), Rule::MoveBeatsDelete));
+        assert_eq!(
+            (conflict.path.to_string(), conflict.rule()),
+            ("e".into(), Rule::MoveBeatsDelete)
+        );
         let chosen = if goes { deletion(&conflict) } else { conflict.standing().unwrap() };
         a.resolve("e", Choice::Keep(chosen.stamp)).unwrap();
         meet(&mut a, &mut b);
@@ -280,6 +285,21 @@ fn what_its_author_deleted_does_not_come_back_as_a_version() {
     meet(&mut a, &mut b);
     assert_eq!(a.replica.conflicts(), []);
     assert!(a.tree().contains(&"g=3".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
+fn what_was_carried_along_and_deleted_does_not_come_back_either() {
+    let (mut a, mut b) = masters();
+    a.edit(None, "g", "22");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    a.edit(None, "g", "4444");
+    b.remove(None, "g");
+    meet(&mut a, &mut b);
+    assert_eq!(a.only_conflict().kind, ConflictKind::DeletedAndEdited);
+    b.resolve("g", Choice::KeepStanding).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
 }
 
 #[test]

@@ -197,6 +197,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether [`Engine::resolve`] could do this now. Changes nothing.
+    pub fn could_resolve(&mut self, path: &TreePath, choice: &Choice) -> Result<(), ResolveError> {
+        self.replica.could_resolve(path, choice)
+    }
+
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

@@ -178,6 +178,11 @@ impl Replica {
         Ok(self.finish(committed))
     }
 
+    /// Whether [`Replica::resolve`] could do this now. Changes nothing.
+    pub fn could_resolve(&mut self, path: &TreePath, choice: &Choice) -> Result<(), ResolveError> {
+        resolve::resolve(&self.tree, &mut self.document.begin(), path, choice)
+    }
+
     /// A setting of the store.
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<Vec<u8>> {

@@ -169,7 +169,7 @@ impl Settlement<'_, '_> {
     /// Takes the deletes of a live node back. What they had removed of it stays so (R3).
     fn revive(&mut self, node: NodeId) {
         self.draft.register(node, Register::Deleted, Value::Deleted(None));
-        if self.rewritten.contains(&node) || self.tree.removed_contents(node).is_empty() {
+        if self.rewritten.contains(&node) || !self.tree.has_removed_any(node) {
             return;
         }
         if let Some(contents) = self.tree.contents(node) {

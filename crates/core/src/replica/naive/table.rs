@@ -184,7 +184,12 @@ fn what_is_done_in_a_moved_directory_happens_at_its_new_place() {
 
 #[test]
 fn file_moved_out_of_a_removed_directory_lives() {
-    check_both_ways("mkdir d; write d/f 1; write d/g 2", "mv d/f out", "rm d", &["out=1 !deleted[gone]"]);
+    check_both_ways(
+        "mkdir d; write d/f 1; write d/g 2",
+        "mv d/f out",
+        "rm d",
+        &["out=1 !deleted[gone]"],
+    );
 }
 
 #[test]

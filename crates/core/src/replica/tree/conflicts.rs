@@ -81,7 +81,13 @@ impl Tree {
         self.conflicts.0.range(all).map(|&(_, kind)| kind)
     }
 
-    fn set_kinds(&mut self, key: Key, kinds: [bool; KINDS.len()], entry: Key, changed: &mut BTreeSet<Key>) {
+    fn set_kinds(
+        &mut self,
+        key: Key,
+        kinds: [bool; KINDS.len()],
+        entry: Key,
+        changed: &mut BTreeSet<Key>,
+    ) {
         for (kind, is_open) in KINDS.into_iter().zip(kinds) {
             let differs = match is_open {
                 true => self.conflicts.0.insert((key, kind)),

@@ -21,6 +21,18 @@ impl Tree {
         stamps.filter(|&stamp| self.is_removed(key, stamp)).collect()
     }
 
+    /// Whether a delete has removed contents of the node, or versions that these carry along: without the
+    /// delete they would be there again.
+    #[must_use]
+    pub fn has_removed_any(&self, node: NodeId) -> bool {
+        let Some(key) = self.key(node) else { return false };
+        self.nodes[key.0 as usize].several_contents().iter().any(|content| {
+            let carried = content.carried.iter().map(|carried| carried.stamp);
+            let mut stamps = carried.chain([self.interner.stamp(content.stamp)]);
+            stamps.any(|stamp| self.is_removed(key, stamp))
+        })
+    }
+
     /// Whether a delete of the node that holds (R4) has seen the write with this stamp.
     #[must_use]
     pub fn is_deleted_content(&self, node: NodeId, stamp: Stamp) -> bool {
@@ -60,7 +72,8 @@ impl Tree {
     fn is_removed(&self, key: Key, stamp: Stamp) -> bool {
         let node = &self.nodes[key.0 as usize];
         let saw = |removal: &Removal| {
-            !self.is_void(removal) && removal.observed.iter().any(|&tick| self.interner.stamp(tick) == stamp)
+            !self.is_void(removal)
+                && removal.observed.iter().any(|&tick| self.interner.stamp(tick) == stamp)
         };
         node.removals.iter().flatten().any(saw)
     }
