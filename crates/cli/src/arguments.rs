@@ -192,7 +192,7 @@ pub(crate) enum ConflictsAct {
 
 #[derive(Debug, Args)]
 pub(crate) struct Resolve {
-    /// Paths in a store, or patterns over them with *, ?, [ab] and **.
+    /// Paths in a store, or patterns over them with `*`, `?`, `**` and sets in brackets.
     #[arg(required_unless_present = "all", value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Settle every open conflict of the store that holds the current directory.

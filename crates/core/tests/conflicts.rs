@@ -314,6 +314,8 @@ fn directory_of_a_file_that_was_kept_is_there_for_good() {
     a.resolve("d/f", Choice::KeepStanding).unwrap();
     meet(&mut a, &mut b);
     assert_eq!(a.replica.conflicts(), []);
+    let tree = b.replica.tree();
+    assert!(!tree.is_held(tree.lookup(&path("d")).unwrap()), "its own life, not the file's");
     b.rename(Some("d"), "d/f", "out");
     meet(&mut a, &mut b);
     assert_eq!(a.tree(), ["d/", "g=1", "out=3"]);
