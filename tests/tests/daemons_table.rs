@@ -65,14 +65,14 @@ const PAIRS: &[Row] = &[
         before: "echo 0 > f",
         acts: &["echo a > f", "rm f"],
         results: &["f=a"],
-        conflicts: 0,
+        conflicts: 1,
     },
     Row {
         name: "edit d/f | rm -r d",
         before: "mkdir -p d/sub; echo 0 > d/f; echo 1 > d/g; echo 2 > d/sub/h",
         acts: &["echo a > d/f", "rm -r d"],
         results: &["d/ d/f=a"],
-        conflicts: 0,
+        conflicts: 1,
     },
     Row {
         name: "chmod f | rm f",
@@ -100,14 +100,14 @@ const PAIRS: &[Row] = &[
         before: "echo 0 > f",
         acts: &["mv f g", "rm f"],
         results: &["g=0"],
-        conflicts: 0,
+        conflicts: 1,
     },
     Row {
         name: "mv d e | rm -r d",
         before: "mkdir -p d/sub; echo 0 > d/f; echo 2 > d/sub/h",
         acts: &["mv d e", "rm -r d"],
         results: &["e/ e/f=0 e/sub/ e/sub/h=2"],
-        conflicts: 0,
+        conflicts: 1,
     },
     Row {
         name: "mv d e | create in d",
@@ -135,7 +135,7 @@ const PAIRS: &[Row] = &[
         before: "mkdir d out; echo 0 > d/f; echo 1 > d/g",
         acts: &["mv d/f out", "rm -r d"],
         results: &["out/ out/f=0"],
-        conflicts: 0,
+        conflicts: 1,
     },
     Row {
         name: "mkdir d | mkdir d",
@@ -218,7 +218,7 @@ const TRIPLES: &[Row] = &[
         before: "mkdir d; echo 0 > d/f",
         acts: &["rm -r d", "mv d e", "echo c > d/n"],
         results: &["e/ e/f=0 e/n=c"],
-        conflicts: 0,
+        conflicts: 1,
     },
     Row {
         name: "a circle of three moves",
@@ -243,7 +243,7 @@ const TRIPLES: &[Row] = &[
         before: "echo 0 > f",
         acts: &["echo a > f", "rm f", "rm f"],
         results: &["f=a"],
-        conflicts: 0,
+        conflicts: 1,
     },
 ];
 

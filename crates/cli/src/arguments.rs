@@ -169,20 +169,48 @@ pub(crate) struct Conflicts {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConflictsAct {
-    /// The versions at PATH: who, when, size.
+    /// The versions at PATH: who, when, size, what they go back to, which stands and why.
     Show {
         /// A path in a store.
         path: PathBuf,
+        /// Print the bytes of this version and nothing else: its id or the beginning of it, or `ancestor`.
+        #[arg(long, value_name = "VERSION", value_parser = version)]
+        content: Option<String>,
+    },
+    /// What the versions at PATH changed, line by line; or merge them with a tool.
+    Diff {
+        /// A path in a store.
+        path: PathBuf,
+        /// Run this merge tool, and take what it makes as the resolution: meld, vimdiff, nvimdiff, kdiff3, or
+        /// a line for the shell with $BASE, $LOCAL, $REMOTE and $MERGED in it, as git has them.
+        #[arg(long, value_name = "CMD")]
+        tool: Option<String>,
     },
     /// Settle the conflicts at PATH, on every master.
-    Resolve {
-        /// Paths in a store.
-        #[arg(required = true, value_name = "PATH")]
-        paths: Vec<PathBuf>,
-        /// What shall stand: a version's id or its beginning, `ours`, `theirs`, or `both`.
-        #[arg(long, value_name = "VERSION|ours|theirs|both", value_parser = pick)]
-        keep: Pick,
-    },
+    Resolve(Resolve),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// Paths in a store, or patterns over them with `*`, `?`, `**` and sets in brackets.
+    #[arg(required_unless_present = "all", value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Settle every open conflict of the store that holds the current directory.
+    #[arg(long, conflicts_with = "paths")]
+    pub(crate) all: bool,
+    /// What shall stand: a version's id or its beginning, `ours`, `theirs`, or `both`.
+    #[arg(long, value_name = "VERSION|ours|theirs|both", value_parser = pick)]
+    pub(crate) keep: Pick,
+    /// Say what would be settled, and settle nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Settle only if these are the versions that are open, all of them and no others: their ids, or the
+    /// beginnings of those, with commas between.
+    #[arg(long, value_name = "VERSION,…", value_delimiter = ',', value_parser = version, conflicts_with = "all")]
+    pub(crate) expect: Vec<String>,
+    /// Settle whatever is open by then, and take it as done where nothing is.
+    #[arg(long, conflicts_with = "expect")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -261,6 +289,16 @@ fn pick(text: &str) -> Result<Pick, String> {
         _ => Err("expected a version's id (`pleach conflicts show PATH` has them), `ours`, \
                   `theirs` or `both`"
             .to_owned()),
+    }
+}
+
+fn version(text: &str) -> Result<String, String> {
+    match text {
+        "ancestor" => Ok(text.to_owned()),
+        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(id.to_ascii_lowercase())
+        }
+        _ => Err("expected a version's id: `pleach conflicts show PATH` has them".to_owned()),
     }
 }
 

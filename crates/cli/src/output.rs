@@ -55,8 +55,13 @@ impl Output {
     /// Prints `text` as it is, and at once. Whoever reads may have gone (`| head`): then the
     /// command ends, and that is no failure.
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// The same of text that may be in any encoding.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::nobody_reads()),
             Err(e) => Err(Failure::new(format!("cannot write to standard output: {e}"))),
             Ok(()) => Ok(()),

@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 
-use pleach_core::values::ConflictKind;
+use pleach_core::values::{ConflictKind, Rule, VersionOf};
 use pleach_daemon::control::{
     self, Call, ConflictReport, InviteReport, Pick, Refusal, RefusalKind, Reply, Request,
     VersionKind, VersionReport, WaitReport, WaitingFor,
@@ -124,12 +124,17 @@ fn version(id: &str, stands: bool) -> VersionReport {
     VersionReport {
         id: id.to_owned(),
         what: VersionKind::File,
+        of: VersionOf::Content,
         master: None,
+        written_ms: None,
+        order: 1,
         modified_ms: 0,
         size: Some(5),
+        mode: "0644".to_owned(),
         hash: None,
         target: None,
         stands,
+        here: None,
         elsewhere: None,
     }
 }
@@ -165,13 +170,21 @@ fn answer(request: Request) -> Result<Reply, Refusal> {
             ticket: format!("pleach1for{expires_s}"),
             expires_ms: 7,
         })),
-        Request::Conflicts => Ok(Reply::Conflicts(vec![ConflictReport {
-            path: "a/b".parse().unwrap(),
-            kind: ConflictKind::Edited,
-            opened_ms: None,
-            versions: vec![version("11111111", true), version("22222222", false)],
-        }])),
-        Request::Resolve { path, choice: Pick::Version(id) } if path.to_string() == "a/b" => {
+        Request::ConflictsAt { path } if path.to_string() != "a/b" => {
+            Err(Refusal::new(RefusalKind::NotFound, "no conflict is open there").at(path))
+        }
+        Request::Conflicts | Request::ConflictsAt { .. } => {
+            Ok(Reply::Conflicts(vec![ConflictReport {
+                path: "a/b".parse().unwrap(),
+                kind: ConflictKind::Edited,
+                opened_ms: None,
+                since_ms: None,
+                rule: Rule::LargestStamp,
+                versions: vec![version("11111111", true), version("22222222", false)],
+                ancestor: None,
+            }]))
+        }
+        Request::Resolve { path, choice: Pick::Version(id), .. } if path.to_string() == "a/b" => {
             assert_eq!(id, "22");
             Ok(Reply::Done)
         }

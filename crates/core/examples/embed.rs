@@ -134,6 +134,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // One of them decides, for both.
     let open = &a.replica.conflicts()[0];
     let chosen = open.versions.iter().find(|version| !version.stands).ok_or("nothing is open")?;
+    let ancestor = a.replica.ancestor(open).ok_or("nothing is known of what was before")?;
+    assert_eq!(ancestor.body, Body::File(content("hello")));
     let choice = Choice::Keep(chosen.stamp);
     let local = a.replica.resolve(&path, &choice)?;
     let changes = a.seal(local);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pleach_core::replica::{OpenError, Replica};
 use pleach_core::values::{Base, BaseError, BaseId, Member};
-use pleach_core::vocabulary::{MasterId, StoreId, WriterId};
+use pleach_core::vocabulary::{MasterId, StoreId, TreePath, WriterId};
 
 use crate::control::{ConflictReport, Counts, MasterLabel, MasterReport, StatusReport, Work};
 use crate::state::{MetaKey, State, StateError, StoredDocument};
@@ -83,12 +83,25 @@ pub fn status(root: &Path) -> Result<StatusReport, OfflineError> {
 /// If the state can't be read.
 pub fn conflicts(root: &Path) -> Result<Vec<ConflictReport>, OfflineError> {
     let stopped = Stopped::read(root)?;
-    let label = |master: MasterId| {
-        let known = stopped.members.iter().find(|member| member.master == master);
-        MasterLabel::new(master, known.map_or("unknown", |member| &member.name))
-    };
     let conflicts = stopped.replica.conflicts();
+    let label = |master| stopped.label(master);
     Ok(conflicts.iter().map(|conflict| ConflictReport::new(conflict, None, label)).collect())
+}
+
+/// Those of them at one path, with what they go back to. Where their bytes are is not looked for.
+///
+/// # Errors
+/// If the state can't be read.
+pub fn conflicts_at(root: &Path, path: &TreePath) -> Result<Vec<ConflictReport>, OfflineError> {
+    let stopped = Stopped::read(root)?;
+    let label = |master| stopped.label(master);
+    let Some(node) = stopped.replica.tree().lookup(path) else { return Ok(Vec::new()) };
+    let conflicts = stopped.replica.conflicts_at(node);
+    let full = |conflict| {
+        let ancestor = stopped.replica.ancestor(conflict);
+        ConflictReport::new(conflict, None, label).with_ancestor(conflict, ancestor.as_ref(), label)
+    };
+    Ok(conflicts.iter().map(full).collect())
 }
 
 /// A state at rest, with the replica that it makes.
@@ -114,6 +127,11 @@ impl Stopped {
             }
         }
         Ok(Self { state, replica, members, me })
+    }
+
+    fn label(&self, master: MasterId) -> MasterLabel {
+        let known = self.members.iter().find(|member| member.master == master);
+        MasterLabel::new(master, known.map_or("unknown", |member| &member.name))
     }
 
     fn tree(&self) -> Counts {

@@ -34,8 +34,15 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
         Command::Invite(invite) => invite::run(&invite, output),
         Command::Conflicts(conflicts) => match &conflicts.act {
             None => conflicts::list(&conflicts, output),
-            Some(ConflictsAct::Show { path }) => conflicts::show(path, output),
-            Some(ConflictsAct::Resolve { paths, keep }) => conflicts::resolve(paths, keep, output),
+            Some(ConflictsAct::Show { path, content: None }) => conflicts::show(path, output),
+            Some(ConflictsAct::Show { path, content: Some(version) }) => {
+                conflicts::content(path, version, output)
+            }
+            Some(ConflictsAct::Diff { path, tool: None }) => conflicts::diff(path, output),
+            Some(ConflictsAct::Diff { path, tool: Some(tool) }) => {
+                conflicts::merge(path, tool, output)
+            }
+            Some(ConflictsAct::Resolve(resolve)) => conflicts::resolve(resolve, output),
         },
         Command::Masters(masters) => match &masters.act {
             None => masters::list(&masters.store, output),

@@ -1,6 +1,8 @@
 //! Facts as text for people. Pure: the same facts, style and time give the same text.
 
+mod conflict;
 mod conflicts;
+mod diff;
 mod guard;
 mod masters;
 mod progress;
@@ -10,7 +12,9 @@ mod style;
 mod units;
 mod verify;
 
-pub(crate) use conflicts::{conflict, conflicts};
+pub(crate) use conflict::conflict;
+pub(crate) use conflicts::conflicts;
+pub(crate) use diff::{Side, diff, no_diff, side_label, unified};
 pub(crate) use guard::guard;
 pub(crate) use masters::{Ids, masters};
 pub(crate) use progress::stage;

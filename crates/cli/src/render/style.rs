@@ -32,6 +32,10 @@ impl Style {
         self.paint("33", text)
     }
 
+    pub(crate) fn bad(self, text: impl ToString) -> String {
+        self.paint("31", text)
+    }
+
     pub(crate) fn alarm(self, text: impl ToString) -> String {
         self.paint("1;31", text)
     }

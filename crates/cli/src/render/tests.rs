@@ -1,4 +1,4 @@
-use pleach_core::values::{ConflictKind, ProblemKind};
+use pleach_core::values::{ConflictKind, ProblemKind, Rule, VersionOf};
 use pleach_daemon::control::*;
 
 use super::*;
@@ -58,11 +58,16 @@ fn version(id: &str, name: &str, stands: bool) -> VersionReport {
         id: id.to_owned(),
         what: VersionKind::File,
         master: Some(MasterLabel { id: "11".repeat(32), name: name.to_owned() }),
+        of: VersionOf::Content,
+        written_ms: Some(NOW - 57_000),
+        order: 4_711,
         modified_ms: NOW - 60_000,
         size: Some(4_096),
+        mode: "0644".to_owned(),
         hash: Some("c0ffee".repeat(10)),
         target: None,
         stands,
+        here: None,
         elsewhere: None,
     }
 }
@@ -72,7 +77,10 @@ fn edited(path: &str) -> ConflictReport {
         path: path.parse().unwrap(),
         kind: ConflictKind::Edited,
         opened_ms: Some(NOW - 40_000),
+        since_ms: Some(NOW - 50_000),
+        rule: Rule::LargestStamp,
         versions: vec![version("1f00aa21", "web2", true), version("8e11bb32", "web1", false)],
+        ancestor: None,
     }
 }
 
@@ -170,6 +178,9 @@ fn conflicts_are_a_line_each() {
         path: "site/old".parse().unwrap(),
         kind: ConflictKind::MovedTwice,
         opened_ms: None,
+        since_ms: None,
+        rule: Rule::LargestStamp,
+        ancestor: None,
         versions: vec![
             VersionReport {
                 size: None,
@@ -177,21 +188,32 @@ fn conflicts_are_a_line_each() {
                 ..version("aa", "web1", true)
             },
             VersionReport {
+                written_ms: None,
                 elsewhere: Some("site/archive".parse().unwrap()),
                 master: None,
                 ..version("bb", "", false)
             },
         ],
     };
-    let text = conflicts(&[edited("site/index.html"), moved], Style::Plain, NOW);
+    let deleted = ConflictReport {
+        kind: ConflictKind::DeletedAndEdited,
+        rule: Rule::EditBeatsDelete,
+        versions: vec![
+            version("cc", "web1", true),
+            VersionReport { of: VersionOf::Deletion, ..version("dd", "web2", false) },
+        ],
+        ..edited("site/gone")
+    };
+    let text = conflicts(&[edited("site/index.html"), moved, deleted], Style::Plain, NOW);
     insta::assert_snapshot!(text, @r#"
-    2 open conflicts
+    3 open conflicts
 
-    PATH             WHAT HAPPENED          STANDS                   OTHERS                        OPENED
-    site/index.html  edited on two masters  web2 4.0 KiB [1f00aa21]  web1 4.0 KiB [8e11bb32]       40 s ago
-    site/old         moved to two places    web1 directory [aa]      unknown at site/archive [bb]  earlier
+    PATH             WHAT HAPPENED               VERSIONS  STANDS                             OTHERS                             SINCE
+    site/index.html  edited on two masters       2         web2 4.0 KiB, 57 s ago [1f00aa21]  web1 4.0 KiB, 57 s ago [8e11bb32]  50 s ago
+    site/old         moved to two places         2         web1 directory, 57 s ago [aa]      unknown at site/archive [bb]       earlier
+    site/gone        deleted here, edited there  2         web1 4.0 KiB, 57 s ago [cc]        web2 deleted it, 57 s ago [dd]     50 s ago
 
-    look:   pleach conflicts show PATH
+    look:   pleach conflicts show PATH, pleach conflicts diff PATH
     settle: pleach conflicts resolve PATH --keep VERSION|ours|theirs|both
     "#);
     assert_eq!(conflicts(&[], Style::Plain, NOW), "no conflicts\n");
@@ -207,16 +229,29 @@ fn one_conflict_shows_its_versions() {
         hash: None,
         ..version("77cc", "web3", false)
     });
+    shown.versions[1].written_ms = Some(NOW - 54_000);
+    shown.versions[1].here = Some(false);
+    shown.ancestor = Some(version("00aa", "web1", false));
     insta::assert_snapshot!(conflict(&shown, Style::Plain, NOW), @r#"
-    site/index.html: edited on two masters, 40 s ago
+    site/index.html: edited on two masters, 50 s ago
 
-    VERSION   WRITTEN BY  MODIFIED                 WHAT           SIZE     HASH          STATE
-    1f00aa21  web2        2026-11-22 13:04:11 UTC  file           4.0 KiB  c0ffeec0ffee  stands
-    8e11bb32  web1        2026-11-22 13:04:11 UTC  file           4.0 KiB  c0ffeec0ffee  kept aside
-    77cc      web3        2026-11-22 13:04:11 UTC  link to ../up  5 B      -             kept aside
+    VERSION   WRITTEN BY  AT                       ORDER  WHAT           SIZE     MODE  HASH          STATE
+    1f00aa21  web2        2026-11-22 13:04:14 UTC  4711   file           4.0 KiB  0644  c0ffeec0ffee  stands
+    8e11bb32  web1        2026-11-22 13:04:17 UTC  4711   file           4.0 KiB  0644  c0ffeec0ffee  kept aside, not on this disk yet
+    77cc      web3        2026-11-22 13:04:14 UTC  4711   link to ../up  5 B      0644  -             kept aside
+    00aa      web1        2026-11-22 13:04:14 UTC  4711   file           4.0 KiB  0644  c0ffeec0ffee  what all go back to
 
+    1f00aa21 stands because its stamp is the largest; wall clocks say that 8e11bb32 was saved 3 s later
+
+    look:   pleach conflicts diff site/index.html
     settle: pleach conflicts resolve site/index.html --keep 8e11bb32
     "#);
+}
+
+#[test]
+fn paths_are_shown_as_a_shell_takes_them() {
+    let text = conflict(&edited("it's here/a b"), Style::Plain, NOW);
+    assert!(text.contains(r#"resolve 'it'\''s here/a b' --keep"#), "{text}");
 }
 
 #[test]

@@ -213,6 +213,11 @@ impl Engine {
         self.limits = Limits { entries_max: entries.max(1) };
     }
 
+    /// Whether [`Engine::resolve`] could do this now. Changes nothing.
+    pub fn could_resolve(&mut self, path: &TreePath, choice: &Choice) -> Result<(), ResolveError> {
+        self.replica.could_resolve(path, choice)
+    }
+
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

@@ -30,7 +30,10 @@ use std::collections::BTreeMap;
 
 use document::{Altered, Committed, Damaged, Document};
 
-use crate::values::{Acts, ChangeId, Choice, Conflict, Member, Performed, SignedChange, TreeDelta};
+use crate::values::{
+    Acts, ChangeId, Choice, Conflict, ConflictKind, Member, Performed, SignedChange, TreeDelta,
+    Version, VersionOf,
+};
 use crate::vocabulary::{ContentHash, MasterId, NodeId, Stamp, TreePath, VersionVector, WriterId};
 
 /// Why a replica can't be opened on what was stored.
@@ -173,6 +176,11 @@ impl Replica {
         resolve::resolve(&self.tree, &mut draft, path, choice)?;
         let committed = draft.commit();
         Ok(self.finish(committed))
+    }
+
+    /// Whether [`Replica::resolve`] could do this now. Changes nothing.
+    pub fn could_resolve(&mut self, path: &TreePath, choice: &Choice) -> Result<(), ResolveError> {
+        resolve::resolve(&self.tree, &mut self.document.begin(), path, choice)
     }
 
     /// A setting of the store.
@@ -322,8 +330,38 @@ impl Replica {
     fn with_masters(&self, mut conflict: Conflict) -> Conflict {
         for version in &mut conflict.versions {
             version.master = self.master_of(version.stamp);
+            version.written_ms = self.document.written_ms(version.stamp);
         }
         conflict
+    }
+
+    /// What the versions of a conflict go back to: the newest content that all their authors had seen.
+    ///
+    /// None for versions that are places, or of several nodes, and if the document has no history that
+    /// tells. Whether anybody still has its bytes is another question.
+    #[must_use]
+    pub fn ancestor(&self, conflict: &Conflict) -> Option<Version> {
+        let standing = conflict.standing()?;
+        let node = standing.node;
+        let is_content = |version: &&Version| version.of == VersionOf::Content;
+        let contents: Vec<&Version> = conflict.versions.iter().filter(is_content).collect();
+        if contents.is_empty() || contents.iter().any(|version| version.node != node) {
+            return None;
+        }
+        let stamps: Vec<Stamp> = contents.iter().map(|version| version.stamp).collect();
+        let Carried { stamp, body } = match conflict.kind {
+            ConflictKind::Edited => self.document.ancestor(node, &stamps)?,
+            ConflictKind::DeletedAndEdited => {
+                let mut before = self.document.written_before(node, standing.stamp);
+                before.retain(|&stamp, _| self.tree.is_deleted_content(node, stamp));
+                let (stamp, body) = before.pop_last()?;
+                Carried { stamp, body }
+            }
+            _ => return None,
+        };
+        let (master, written_ms) = (self.master_of(stamp), self.document.written_ms(stamp));
+        let (of, stands, mode) = (VersionOf::Content, false, standing.mode);
+        Some(Version { node, stamp, master, written_ms, of, body, mode, stands, elsewhere: None })
     }
 
     /// The member whose write has this stamp.

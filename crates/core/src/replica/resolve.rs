@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Draft;
+use super::gate::CHANGE_BYTES_MAX;
 use super::register::{Birth, Content, Deletion, Place, Register, Value};
 use super::tree::Tree;
-use crate::values::{Body, Choice, TreeView};
+use crate::values::{Body, Choice, ConflictKind, TreeView, VersionOf};
 use crate::vocabulary::{Kind, Mode, Name, NodeId, Stamp, TreePath};
 
 /// Why a conflict could not be settled as asked.
@@ -30,6 +31,9 @@ pub enum ResolveError {
         "a directory stands at {0}: keep both, or keep what stands, or remove the directory first"
     )]
     DirectoryStands(TreePath),
+    /// The directory holds more than one change can delete.
+    #[error("{0} holds too much to be deleted by a choice: remove it as you would any directory")]
+    TooMuch(TreePath),
 }
 
 /// Writes the choice into the draft.
@@ -42,10 +46,16 @@ pub(super) fn resolve(
     let standing = tree.lookup(path).ok_or_else(|| ResolveError::NoSuchPath(path.clone()))?;
     let members = tree.members_of_entry(standing);
     let placed = BTreeMap::new();
-    let mut settlement = Settlement { tree, draft, path, standing, members, placed };
+    let (deleted, rewritten) = (BTreeSet::new(), BTreeSet::new());
+    let mut settlement =
+        Settlement { tree, draft, path, standing, members, placed, deleted, rewritten };
+    if settlement.is_deletion(choice) {
+        return settlement.delete_entry();
+    }
     let places = settlement.settle_places(choice);
     let contents = settlement.settle_contents(choice)?;
-    if places || contents {
+    let deletions = settlement.settle_deletions(choice, places || contents);
+    if places || contents || deletions {
         return Ok(());
     }
     Err(match choice {
@@ -64,6 +74,10 @@ struct Settlement<'a, 'd> {
     members: Vec<NodeId>,
     /// Places written for members: whoever deletes one of them after that has seen them.
     placed: BTreeMap<NodeId, Stamp>,
+    /// Nodes that were deleted.
+    deleted: BTreeSet<NodeId>,
+    /// Nodes whose content was written, with nothing left open.
+    rewritten: BTreeSet<NodeId>,
 }
 
 impl Settlement<'_, '_> {
@@ -101,6 +115,82 @@ impl Settlement<'_, '_> {
             settled = true;
         }
         settled
+    }
+
+    /// Whether the choice is that what was deleted on one master be gone on all.
+    fn is_deletion(&self, choice: &Choice) -> bool {
+        let Choice::Keep(stamp) = choice else { return false };
+        let open = self.tree.conflicts_at(self.standing);
+        let mut versions = open.iter().flat_map(|conflict| &conflict.versions);
+        versions.any(|version| version.of == VersionOf::Deletion && version.stamp == *stamp)
+    }
+
+    /// Deletes all nodes of the entry, and of all entries below it.
+    fn delete_entry(&mut self) -> Result<(), ResolveError> {
+        let mut ahead = vec![self.standing];
+        while let Some(standing) = ahead.pop() {
+            let members = self.tree.members_of_entry(standing);
+            self.delete_all(&members);
+            ahead.extend(self.tree.children(standing).into_iter().map(|(_, child)| child));
+            if self.draft.size_estimate() > CHANGE_BYTES_MAX {
+                return Err(ResolveError::TooMuch(self.path.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives life to what others had deleted, if that is the choice or something else of the entry was
+    /// chosen; says whether there was any such thing.
+    fn settle_deletions(&mut self, choice: &Choice, chosen: bool) -> bool {
+        let is_open = self.tree.conflicts_at(self.standing).into_iter().any(|conflict| {
+            let standing = conflict.standing().map(|version| version.stamp);
+            let is_chosen = match choice {
+                Choice::Keep(stamp) => chosen || standing == Some(*stamp),
+                Choice::KeepStanding | Choice::KeepBoth => true,
+            };
+            conflict.kind == ConflictKind::DeletedAndEdited && is_chosen
+        });
+        if !is_open && !chosen {
+            return false;
+        }
+        let mut revived = false;
+        for node in self.members.clone() {
+            if !self.deleted.contains(&node) && self.tree.is_disputed(node) {
+                self.revive(node);
+                revived = true;
+            }
+        }
+        if revived {
+            self.revive_above();
+        }
+        is_open
+    }
+
+    /// Takes the deletes of a live node back. What they had removed of it stays so (R3).
+    fn revive(&mut self, node: NodeId) {
+        self.draft.register(node, Register::Deleted, Value::Deleted(None));
+        if self.rewritten.contains(&node) || !self.tree.has_removed_any(node) {
+            return;
+        }
+        if let Some(contents) = self.tree.contents(node) {
+            let body = self.tree.body(node).unwrap_or(contents.body);
+            let content = Content { body, carried: contents.open };
+            self.draft.register(node, Register::Content, Value::Content(content));
+        }
+    }
+
+    /// What only this entry keeps in the tree is there for good, as after any act in it (R15).
+    fn revive_above(&mut self) {
+        for directory in self.tree.above(self.standing) {
+            for united in self.tree.united_directories(directory) {
+                if let (true, Some((_, place))) =
+                    (self.tree.is_held(united), self.tree.place(united))
+                {
+                    self.draft.register(united, Register::Place, Value::Place(place));
+                    self.draft.register(united, Register::Deleted, Value::Deleted(None));
+                }
+            }
+        }
     }
 
     /// Closes open versions and hidden nodes; says whether there were any.
@@ -169,6 +259,7 @@ impl Settlement<'_, '_> {
         let body = shown.filter(|shown| shown.same_bytes(&body)).unwrap_or(body);
         let content = Value::Content(Content { body, carried: Vec::new() });
         self.draft.register(self.standing, Register::Content, content);
+        self.rewritten.insert(self.standing);
     }
 
     /// A hidden node of another kind is to stand: everything else at the entry goes.
@@ -183,6 +274,7 @@ impl Settlement<'_, '_> {
         if self.versions(keeper).len() > 1 {
             let content = Value::Content(Content { body, carried: Vec::new() });
             self.draft.register(keeper, Register::Content, content);
+            self.rewritten.insert(keeper);
         }
         self.delete_all(&others);
     }
@@ -222,6 +314,7 @@ impl Settlement<'_, '_> {
             let above = self.tree.above(node);
             let deletion = Deletion { observed, above, unseen: Vec::new() };
             self.draft.register(node, Register::Deleted, Value::Deleted(Some(deletion)));
+            self.deleted.insert(node);
         }
     }
 }

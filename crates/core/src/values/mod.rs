@@ -16,7 +16,7 @@ mod tree;
 pub use act::{Act, Acts, DirectoryIndex, DirectoryRef, NewNode, Performed, SeenDirectory};
 pub use base::{Base, BaseEntry, BaseError, BaseId, BaseRow};
 pub use change::{ChangeId, Signature, SignedChange};
-pub use conflict::{Choice, Conflict, ConflictKind, Version};
+pub use conflict::{Choice, Conflict, ConflictKind, Rule, Version, VersionOf};
 pub use content::{Body, FileContent, LinkTarget, LinkTargetError};
 pub use effect::{Effect, Expected, Location, Outcome, ParkingId, PutSource};
 pub use event::{Event, Problem, ProblemKind};

@@ -24,8 +24,26 @@ impl ConflictReport {
             path: conflict.path.clone().into(),
             kind: conflict.kind,
             opened_ms,
+            since_ms: conflict.versions.iter().filter_map(|version| version.written_ms).max(),
+            rule: conflict.rule(),
             versions: conflict.versions.iter().map(report).collect(),
+            ancestor: None,
         }
+    }
+
+    /// The same with what the versions go back to.
+    #[must_use]
+    pub fn with_ancestor(
+        self,
+        conflict: &Conflict,
+        ancestor: Option<&Version>,
+        label: impl Fn(MasterId) -> MasterLabel,
+    ) -> Self {
+        let all: Vec<Stamp> =
+            conflict.versions.iter().chain(ancestor).map(|version| version.stamp).collect();
+        let versions = conflict.versions.iter().map(|version| report(version, &all, &label));
+        let ancestor = ancestor.map(|version| report(version, &all, &label));
+        Self { versions: versions.collect(), ancestor, ..self }
     }
 }
 
@@ -48,12 +66,17 @@ fn report(
     VersionReport {
         id: version_id(version.stamp, all),
         what,
+        of: version.of,
         master: version.master.map(label),
+        written_ms: version.written_ms,
+        order: version.stamp.counter,
         modified_ms: mtime.seconds.saturating_mul(1_000) + i64::from(mtime.nanos / 1_000_000),
         size,
+        mode: format!("{:04o}", version.mode.bits()),
         hash,
         target,
         stands: version.stands,
+        here: None,
         elsewhere: version.elsewhere.clone().map(Into::into),
     }
 }
@@ -110,8 +133,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use pleach_core::values::{ConflictKind, FileContent, LinkTarget};
-    use pleach_core::vocabulary::{ContentHash, NodeId, Timestamp, TreePath, WriterId};
+    use pleach_core::values::{ConflictKind, FileContent, LinkTarget, VersionOf};
+    use pleach_core::vocabulary::{ContentHash, Mode, NodeId, Timestamp, TreePath, WriterId};
 
     use super::*;
 
@@ -122,7 +145,9 @@ mod tests {
     fn version(counter: u64, body: Body) -> Version {
         let master = Some(MasterId([counter as u8; 32]));
         let stands = counter == 1;
-        Version { node: NodeId::ROOT, stamp: stamp(counter), master, body, stands, elsewhere: None }
+        let (node, stamp, of) = (NodeId::ROOT, stamp(counter), VersionOf::Content);
+        let (written_ms, mode) = (Some(10 * counter as i64), Mode::new(0o640));
+        Version { node, stamp, master, written_ms, of, body, mode, stands, elsewhere: None }
     }
 
     #[test]
@@ -154,6 +179,8 @@ mod tests {
         let [first, second, third] = &report.versions[..] else { panic!("three versions") };
         assert_eq!(first.hash.as_deref(), Some(&*ContentHash::of(b"x").to_string()));
         assert_eq!((first.size, first.modified_ms, first.stands), (Some(1), -1, true));
+        assert_eq!((first.order, first.written_ms, &*first.mode), (1, Some(10), "0640"));
+        assert_eq!(report.since_ms, Some(30));
         assert_eq!(second.target.as_deref(), Some("../a\\xff/b\\n"));
         assert_eq!(third.size, None);
         assert_eq!(third.master.as_ref().unwrap().name, "m3");

@@ -20,9 +20,9 @@ pub use client::{Client, ClientError, Events};
 pub use conflict::full_version_id;
 pub use path_text::{PathText, PathTextError};
 pub use report::{
-    ConflictReport, Counts, Damage, EventBody, EventReport, Fetching, GuardReport, InviteReport,
-    JudgementReport, MasterLabel, MasterReport, ProblemReport, SettingReport, StatusReport,
-    VerifyReport, VersionKind, VersionReport, WaitReport, WaitingFor, Work, WorkKind,
+    ConflictReport, ContentReport, Counts, Damage, EventBody, EventReport, Fetching, GuardReport,
+    InviteReport, JudgementReport, MasterLabel, MasterReport, ProblemReport, SettingReport,
+    StatusReport, VerifyReport, VersionKind, VersionReport, WaitReport, WaitingFor, Work, WorkKind,
 };
 pub use server::{Call, bind, serve, socket_path};
 
@@ -70,12 +70,32 @@ pub enum Request {
     },
     /// The open conflicts. Answered with [`Reply::Conflicts`].
     Conflicts,
-    /// Settle the conflict at a path. Answered with [`Reply::Done`].
+    /// The open conflicts at a path, in full. Answered with [`Reply::Conflicts`].
+    ConflictsAt {
+        /// Where.
+        path: PathText,
+    },
+    /// Where the bytes of a version of a conflict are. Answered with [`Reply::Content`]; if another master
+    /// has them, once they are here.
+    Content {
+        /// Where the conflict is.
+        path: PathText,
+        /// The version with this id, or the only one whose id begins so; `ancestor` for what they go back to.
+        id: String,
+    },
+    /// Settle the conflicts at a path. Answered with [`Reply::Done`].
     Resolve {
         /// Where.
         path: PathText,
         /// How.
         choice: Pick,
+        /// The ids of all versions that the asker knows to be open there, each in full or its beginning: if
+        /// they are not these, nothing is settled. None to settle whatever is open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expect: Option<Vec<String>>,
+        /// Whether to look only whether it could be done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
     },
     /// The members. Answered with [`Reply::Masters`].
     Masters,
@@ -138,8 +158,10 @@ pub enum Reply {
     Wait(WaitReport),
     /// To [`Request::Invite`].
     Invite(InviteReport),
-    /// To [`Request::Conflicts`].
+    /// To [`Request::Conflicts`] and [`Request::ConflictsAt`].
     Conflicts(Vec<ConflictReport>),
+    /// To [`Request::Content`].
+    Content(Box<ContentReport>),
     /// To [`Request::Masters`].
     Masters(Vec<MasterReport>),
     /// To [`Request::Guard`].
@@ -199,6 +221,10 @@ pub enum RefusalKind {
     NotFound,
     /// What was named fits more than one thing.
     Ambiguous,
+    /// It is not as the asker expected: somebody has settled or edited it since.
+    Changed,
+    /// The bytes that were asked for are not here, and no connected master gave them.
+    Missing,
     /// The store is frozen: the reason is in the message.
     Frozen,
     /// The request makes no sense here: a master that removes itself, a conflict of another kind.

@@ -4,7 +4,7 @@
 //! the root and escaped as [`PathText`] says.
 
 use pleach_core::engine::Judgement;
-use pleach_core::values::{ConflictKind, Problem, ProblemKind};
+use pleach_core::values::{ConflictKind, Problem, ProblemKind, Rule, VersionOf};
 use pleach_core::vocabulary::MasterId;
 use serde::{Deserialize, Serialize};
 
@@ -228,10 +228,17 @@ pub struct ConflictReport {
     pub path: PathText,
     /// Why.
     pub kind: ConflictKind,
-    /// When this master learnt of it; none if it was open before the daemon started.
+    /// When this run of the daemon learnt of it; none without a daemon.
     pub opened_ms: Option<i64>,
+    /// When the last of its versions was written, by its author's clock: the same on every master.
+    pub since_ms: Option<i64>,
+    /// Why the version stands that does.
+    pub rule: Rule,
     /// What there is to choose from, the standing one first.
     pub versions: Vec<VersionReport>,
+    /// What they go back to, if that is known; told of one conflict that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ancestor: Option<VersionReport>,
 }
 
 /// One version of a conflict.
@@ -241,12 +248,21 @@ pub struct VersionReport {
     pub id: String,
     /// What it is.
     pub what: VersionKind,
+    /// What it is about: the content, the place, or that it is gone.
+    pub of: VersionOf,
     /// Who wrote it; none if that master is not known.
     pub master: Option<MasterLabel>,
+    /// When it was written, by its author's clock.
+    pub written_ms: Option<i64>,
+    /// The counter of its stamp: of two versions that differ in it, the larger was written by who had seen
+    /// more, or at the same time. It orders what wall clocks can't.
+    pub order: u64,
     /// The mtime it carries.
     pub modified_ms: i64,
     /// Its size; of a link, of its text; none for a directory.
     pub size: Option<u64>,
+    /// Its permission bits, four octal digits.
+    pub mode: String,
     /// BLAKE3 of the bytes, for a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
@@ -255,9 +271,24 @@ pub struct VersionReport {
     pub target: Option<String>,
     /// Whether it is what stands at the path.
     pub stands: bool,
+    /// Whether its bytes are on this disk; told of one conflict that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<bool>,
     /// The other place, where the conflict is about places.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<PathText>,
+}
+
+/// The bytes of a version: in a file of this disk, or the text of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentReport {
+    /// The version.
+    pub version: VersionReport,
+    /// The file that holds them now, in the tree or among the retained versions. Whoever reads it compares
+    /// the hash: somebody may write to it meanwhile.
+    pub file: Option<PathText>,
+    /// The text of a link.
+    pub link: Option<Vec<u8>>,
 }
 
 /// What a version is.

@@ -40,7 +40,7 @@ fn daemon(depth: usize) -> Daemon {
                 Request::Wait { .. } => {
                     Ok(Reply::Wait(WaitReport { converged: true, waiting_for: vec![] }))
                 }
-                Request::Resolve { path, choice } => {
+                Request::Resolve { path, choice, .. } => {
                     assert_eq!(choice, Pick::Ours);
                     let refusal = Refusal::new(RefusalKind::NotFound, "no conflict there");
                     Err(refusal.at(path))
@@ -91,7 +91,8 @@ async fn requests_are_answered_one_after_the_other() {
 async fn refusal_carries_kind_message_and_path() {
     let daemon = daemon(0);
     let path: PathText = "a\\nb/\\xff".parse().unwrap();
-    let request = Request::Resolve { path: path.clone(), choice: Pick::Ours };
+    let (path_asked, choice) = (path.clone(), Pick::Ours);
+    let request = Request::Resolve { path: path_asked, choice, expect: None, dry_run: false };
     let Err(ClientError::Refused(refusal)) = ask(&daemon.root, request).await else {
         panic!("not refused");
     };
@@ -199,10 +200,26 @@ fn requests_and_replies_have_the_shape_that_programs_rely_on() {
         request: Request::Resolve {
             path: "a/b".parse().unwrap(),
             choice: Pick::Version("1f".to_owned()),
+            expect: None,
+            dry_run: false,
         },
     })
     .unwrap();
     assert_eq!(line, r#"{"version":1,"request":"resolve","path":"a/b","choice":{"version":"1f"}}"#);
+    for request in [
+        Request::ConflictsAt { path: "a".parse().unwrap() },
+        Request::Content { path: "a".parse().unwrap(), id: "1f".to_owned() },
+        Request::Resolve {
+            path: "a".parse().unwrap(),
+            choice: Pick::Both,
+            expect: Some(vec!["1f".to_owned()]),
+            dry_run: true,
+        },
+    ] {
+        let envelope = Envelope { version: 1, request };
+        let line = serde_json::to_string(&envelope).unwrap();
+        assert_eq!(serde_json::from_str::<Envelope>(&line).unwrap(), envelope, "{line}");
+    }
     let reply = Reply::Error(Refusal::new(RefusalKind::Frozen, "why"));
     assert_eq!(
         serde_json::to_string(&reply).unwrap(),

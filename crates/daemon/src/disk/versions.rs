@@ -154,6 +154,14 @@ impl Versions {
         self.find_hashed(hash)
     }
 
+    /// Where below the root one with this content is, as far as known without reading any.
+    #[must_use]
+    pub fn path_with(&self, hash: ContentHash) -> Option<TreePath> {
+        let id = self.index().with_content(hash).next_back()?;
+        let names = [STATE_NAME, VERSIONS_NAME, &*name_of(id)].map(Name::try_from);
+        Some(TreePath::new(names.into_iter().collect::<Result<Vec<_>, _>>().ok()?))
+    }
+
     /// The versions of `path`, or all of them, oldest first.
     #[must_use]
     pub fn list(&self, path: Option<&TreePath>) -> Vec<Kept> {

@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 
 use pleach_core::engine::{Hint, Input, SETTINGS, Setting, Withheld};
-use pleach_core::values::{BLOCKED_MAX, Choice, Conflict, Member, Problem, ProblemKind, Version};
-use pleach_core::vocabulary::{MasterId, Stamp, TreePath, VersionVector};
+use pleach_core::values::{BLOCKED_MAX, Member, Problem, ProblemKind};
+use pleach_core::vocabulary::{MasterId, TreePath, VersionVector};
 use tokio::sync::oneshot;
 
 use super::driver::{Driver, unix_ms};
 use crate::control::{
-    Call, ConflictReport, Fetching, GuardReport, InviteReport, MasterLabel, MasterReport, PathText,
-    Pick, ProblemReport, Refusal, RefusalKind, Reply, Request, SettingReport, StatusReport,
-    WaitReport, WaitingFor, Work, full_version_id,
+    Call, Fetching, GuardReport, InviteReport, MasterLabel, MasterReport, PathText, ProblemReport,
+    Refusal, RefusalKind, Reply, Request, SettingReport, StatusReport, WaitReport, WaitingFor,
+    Work,
 };
 use crate::ticket::Invitations;
 
-type Answer = oneshot::Sender<Result<Reply, Refusal>>;
+pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
 /// How many calls may wait at a time.
 const WAITERS_MAX: usize = 256;
@@ -58,7 +58,15 @@ impl Driver {
             Request::Wait { timeout_ms } => return self.wait(timeout_ms, reply),
             Request::Invite { expires_s } => self.invite(expires_s),
             Request::Conflicts => Ok(Reply::Conflicts(self.conflicts())),
-            Request::Resolve { path, choice } => self.resolve(&path.0, &choice),
+            Request::ConflictsAt { path } => self.conflicts_at(&path.0).map(Reply::Conflicts),
+            Request::Content { path, id } => return self.content(&path.0, &id, reply),
+            Request::Resolve { path, choice, expect, dry_run } => {
+                let choice = self.choice(&path.0, &choice, expect.as_deref());
+                choice.and_then(|choice| match dry_run {
+                    true => self.could_settle(&path.0, &choice),
+                    false => self.settle(&path.0, &choice),
+                })
+            }
             Request::Masters => Ok(Reply::Masters(self.masters())),
             Request::RemoveMaster { name } => self.remove_master(&name),
             Request::Guard => Ok(Reply::Guard(self.withheld())),
@@ -307,73 +315,6 @@ impl Driver {
         match self.engine.set(now, key, value) {
             Ok(()) => Ok(Reply::Settings(self.settings())),
             Err(error) => Err(Refusal::new(RefusalKind::Unfit, error.to_string())),
-        }
-    }
-
-    fn conflicts(&self) -> Vec<ConflictReport> {
-        let report = |conflict: Conflict| {
-            let opened_ms = self.engine.conflict_opened_ms(&conflict.path);
-            ConflictReport::new(&conflict, opened_ms, |master| self.label(master))
-        };
-        self.engine.replica().conflicts().into_iter().map(report).collect()
-    }
-
-    fn resolve(&mut self, path: &TreePath, pick: &Pick) -> Result<Reply, Refusal> {
-        let choice = self.choice(path, pick)?;
-        let now = self.clock.now();
-        match self.engine.resolve(now, path, &choice) {
-            Ok(()) => Ok(Reply::Done),
-            Err(error) => {
-                Err(Refusal::new(RefusalKind::NotFound, error.to_string()).at(path.clone()))
-            }
-        }
-    }
-
-    fn choice(&self, path: &TreePath, pick: &Pick) -> Result<Choice, Refusal> {
-        let open: Vec<Conflict> = self
-            .engine
-            .replica()
-            .conflicts()
-            .into_iter()
-            .filter(|conflict| conflict.path == *path)
-            .collect();
-        let refuse = |kind, message: String| Err(Refusal::new(kind, message).at(path.clone()));
-        if open.is_empty() {
-            return refuse(
-                RefusalKind::NotFound,
-                "no conflict is open there: `pleach conflicts` lists them".to_owned(),
-            );
-        }
-        let versions: Vec<&Version> = open.iter().flat_map(|open| &open.versions).collect();
-        let me = self.facts.key.master();
-        let newest = |ours: bool| {
-            let of = versions.iter().filter(|version| (version.master == Some(me)) == ours);
-            of.map(|version| version.stamp).max()
-        };
-        let stamp = match pick {
-            Pick::Both => return Ok(Choice::KeepBoth),
-            Pick::Ours => newest(true),
-            Pick::Theirs => newest(false),
-            Pick::Version(id) => {
-                let all: Vec<Stamp> = versions.iter().map(|version| version.stamp).collect();
-                let mut fitting = all.clone();
-                fitting.retain(|stamp| full_version_id(*stamp).starts_with(id.as_str()));
-                fitting.sort();
-                fitting.dedup();
-                if fitting.len() > 1 {
-                    let message = format!("{id} fits {} versions: name more digits", fitting.len());
-                    return refuse(RefusalKind::Ambiguous, message);
-                }
-                fitting.pop()
-            }
-        };
-        match stamp {
-            Some(stamp) => Ok(Choice::Keep(stamp)),
-            None => refuse(
-                RefusalKind::NotFound,
-                "no such version is in conflict there: `pleach conflicts show` lists them"
-                    .to_owned(),
-            ),
         }
     }
 }

@@ -96,6 +96,7 @@ pub(super) struct Driver {
     pub(super) events: broadcast::Sender<EventReport>,
     pub(super) facts: Facts,
     pub(super) waiters: Waiters,
+    pub(super) content_waiters: super::conflicts::ContentWaiters,
     pub(super) clock: Clock,
     pub(super) isolated: bool,
     pub(super) last_seen: BTreeMap<MasterId, i64>,
@@ -192,6 +193,7 @@ impl Driver {
             self.perform_outputs();
             self.answer_waiters();
             self.answer_verification();
+            self.answer_content_waiters();
             self.tell_first_survey();
             self.tell_progress();
         }
@@ -272,6 +274,7 @@ impl Driver {
             self.engine.poll_timeout(),
             self.waiters.timeout(),
             self.verification_timeout(),
+            self.content_waiters.timeout(),
             self.progress_timeout(),
             self.durable_timeout(),
             Some(self.rescan_at_ms),

@@ -14,6 +14,7 @@
 //! those who ask it something.
 
 mod answer;
+mod conflicts;
 mod content;
 mod driver;
 mod hand;
@@ -367,6 +368,7 @@ impl NodeBuilder {
                 rescan_interval: config.rescan_interval,
             },
             waiters: answer::Waiters::default(),
+            content_waiters: conflicts::ContentWaiters::default(),
             clock: Clock::start(),
             isolated: false,
             last_seen: BTreeMap::new(),

@@ -67,7 +67,12 @@ impl Master {
         conflict: &ConflictReport,
         pick: Pick,
     ) -> Result<(), Failure> {
-        let request = Request::Resolve { path: conflict.path.clone(), choice: pick };
+        let request = Request::Resolve {
+            path: conflict.path.clone(),
+            choice: pick,
+            expect: None,
+            dry_run: false,
+        };
         self.ask(request).await.map(|_| ())
     }
 

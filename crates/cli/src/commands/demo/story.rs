@@ -143,21 +143,22 @@ async fn settle(
     rome: &Master,
     say: &Narrator<'_>,
 ) -> Result<(), Failure> {
-    say.step("one conflict is open, the same on all three: pleach conflicts show index.html")?;
+    say.step("two conflicts are open, the same on all three: pleach conflicts show index.html")?;
     let mut conflicts = Vec::new();
     for master in [paris, oslo, rome] {
         let since = Instant::now();
         conflicts = loop {
             let open = master.conflicts().await?;
-            if !open.is_empty() || since.elapsed() > Duration::from_secs(10) {
+            if open.len() == 2 || since.elapsed() > Duration::from_secs(10) {
                 break open;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
     }
-    let [conflict] = &*conflicts else {
+    // By path: style.css is the other one.
+    let [conflict, removed] = &*conflicts else {
         let paths: Vec<_> = conflicts.iter().map(|conflict| conflict.path.to_string()).collect();
-        return Err(Failure::new(format!("expected one conflict, found {paths:?}")));
+        return Err(Failure::new(format!("expected two conflicts, found {paths:?}")));
     };
     say.text(|style| render::conflict(conflict, style, now_ms()))?;
 
@@ -165,11 +166,12 @@ async fn settle(
     let losing = losing.ok_or_else(|| Failure::new("the conflict has no other version"))?;
     let author = losing.master.as_ref().map_or("somebody", |master| &master.name);
     say.step(&format!(
-        "rome keeps the other version: pleach conflicts resolve index.html --keep {}",
+        "rome keeps the other version: pleach conflicts resolve index.html --keep {}, and style.css as it is",
         losing.id
     ))?;
     let since = Instant::now();
     rome.resolve(conflict, Pick::Version(losing.id.clone())).await?;
+    rome.resolve(removed, Pick::Both).await?;
     for master in [paris, oslo, rome] {
         while !master.conflicts().await?.is_empty() {
             if since.elapsed() > Duration::from_secs(30) {

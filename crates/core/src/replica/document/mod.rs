@@ -9,6 +9,7 @@
 //!
 //! Deliberately not here: the bytes of changes (the driver's log has them), signatures, membership.
 
+mod ancestry;
 mod draft;
 #[cfg(test)]
 mod histories;

@@ -408,6 +408,9 @@ impl Acting<'_> {
         for &node in nodes {
             let place = self.tree.place(node).unwrap().1;
             draft.put(node, Register::Place, Value::Place(place));
+            if node == nodes[0] || self.is_directory(node) {
+                draft.put(node, Register::Deleted, Value::Deleted(None));
+            }
         }
         if let Some(standing) = self.tree.contents(nodes[0]) {
             ended.extend(standing.open.into_iter().map(|version| version.body));

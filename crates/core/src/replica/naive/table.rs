@@ -5,7 +5,7 @@
 //! conflict with what is not standing.
 
 use super::history::{self, Deed, Master, assert_as_from_scratch};
-use crate::values::{Body, ConflictKind, Version};
+use crate::values::{Body, ConflictKind, Version, VersionOf};
 use crate::vocabulary::TreePath;
 
 /// `write f 1`, `edit f 2`, `mkdir d`, `ln l 1`, `point l 2`, `rm d`, `mv f g`, `over f g`,
@@ -36,6 +36,9 @@ fn act(master: &mut Master, script: &str) {
 }
 
 fn shown_version(version: &Version) -> String {
+    if version.of == VersionOf::Deletion {
+        return "gone".to_owned();
+    }
     match (&version.elsewhere, &version.body) {
         (Some(elsewhere), _) => elsewhere.to_string(),
         (None, Body::Directory { .. }) => "/".to_owned(),
@@ -72,6 +75,7 @@ fn shown(master: &Master) -> Vec<String> {
                 ConflictKind::SameName => "same-name",
                 ConflictKind::MovedTwice => "moved-twice",
                 ConflictKind::MovedIntoEachOther => "into-each-other",
+                ConflictKind::DeletedAndEdited => "deleted",
             };
             let versions: Vec<_> = conflict.versions[1..].iter().map(shown_version).collect();
             line += &format!(" !{kind}[{}]", versions.join(" "));
@@ -129,13 +133,13 @@ fn edit_of_a_moved_file_is_at_its_new_place() {
 
 #[test]
 fn edit_beats_removal() {
-    check_both_ways("write f 1", "edit f 2", "rm f", &["f=2"]);
+    check_both_ways("write f 1", "edit f 2", "rm f", &["f=2 !deleted[gone]"]);
 }
 
 #[test]
 fn edited_file_keeps_its_removed_directory_and_nothing_else_of_it() {
     let before = "mkdir d; write d/f 1; write d/g 2; mkdir d/e";
-    check_both_ways(before, "edit d/f 3", "rm d", &["d/", "d/f=3"]);
+    check_both_ways(before, "edit d/f 3", "rm d", &["d/", "d/f=3 !deleted[gone]"]);
 }
 
 #[test]
@@ -161,13 +165,14 @@ fn moved_twice_to_one_place_is_no_conflict() {
 
 #[test]
 fn move_beats_removal() {
-    check_both_ways("write f 1", "mv f g", "rm f", &["g=1"]);
+    check_both_ways("write f 1", "mv f g", "rm f", &["g=1 !deleted[gone]"]);
 }
 
 #[test]
 fn move_of_a_directory_beats_its_removal_for_all_below() {
     let before = "mkdir d; mkdir d/s; write d/f 1; write d/s/g 2";
-    check_both_ways(before, "mv d e", "rm d", &["e/", "e/f=1", "e/s/", "e/s/g=2"]);
+    let merged = ["e/ !deleted[gone]", "e/f=1", "e/s/", "e/s/g=2"];
+    check_both_ways(before, "mv d e", "rm d", &merged);
 }
 
 #[test]
@@ -179,7 +184,12 @@ fn what_is_done_in_a_moved_directory_happens_at_its_new_place() {
 
 #[test]
 fn file_moved_out_of_a_removed_directory_lives() {
-    check_both_ways("mkdir d; write d/f 1; write d/g 2", "mv d/f out", "rm d", &["out=1"]);
+    check_both_ways(
+        "mkdir d; write d/f 1; write d/g 2",
+        "mv d/f out",
+        "rm d",
+        &["out=1 !deleted[gone]"],
+    );
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Tree {
         let node = &self.nodes[key.0 as usize];
         let covers = |removal: &Removal| {
             let saw = |tick| removal.observed.contains(&tick);
-            if removal.witness.is_some_and(|witness| self.witnesses.is_void(witness)) {
+            if self.is_void(removal) {
                 return false;
             }
             match node.directory() {
@@ -68,6 +68,11 @@ impl Tree {
             }
         };
         node.removals.iter().flatten().any(covers)
+    }
+
+    /// Whether a move of a directory that the delete's author saw above says that it does not hold (R4).
+    pub(super) fn is_void(&self, removal: &Removal) -> bool {
+        removal.witness.is_some_and(|witness| self.witnesses.is_void(witness))
     }
 
     /// Puts a node among the children of the directory where it stands, and each directory above that

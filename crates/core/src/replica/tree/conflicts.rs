@@ -1,25 +1,26 @@
 //! The open conflicts: found again only for the entries that a batch touched, described on demand.
 //!
-//! An entry has at most one `Edited` and one `SameName` conflict, kept under its standing node, and one
-//! of the others for each of its nodes.
+//! An entry has at most one `Edited`, one `SameName` and one `DeletedAndEdited` conflict, kept under its
+//! standing node, and one of the others for each of its nodes.
 
 use std::collections::BTreeSet;
 
 use super::Tree;
-use super::node::{DirectoryPlace, Key, Keys, PlaceState, Placement};
+use super::node::{DirectoryPlace, Key, Keys, PlaceState, Placement, Removal};
 use crate::replica::register::Carried;
-use crate::values::{Body, Conflict, ConflictKind, Version};
+use crate::values::{Body, Conflict, ConflictKind, Version, VersionOf};
 use crate::vocabulary::{NodeId, TreePath};
 
 /// Which conflicts are open.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenConflicts(BTreeSet<(Key, ConflictKind)>);
 
-const KINDS: [ConflictKind; 4] = [
+const KINDS: [ConflictKind; 5] = [
     ConflictKind::Edited,
     ConflictKind::SameName,
     ConflictKind::MovedTwice,
     ConflictKind::MovedIntoEachOther,
+    ConflictKind::DeletedAndEdited,
 ];
 
 impl Tree {
@@ -53,7 +54,7 @@ impl Tree {
         for &key in touched {
             let entry = self.entry_keys(key);
             let Some(&standing) = entry.first() else {
-                self.set_kinds(key, [false; 4], key, &mut changed);
+                self.set_kinds(key, [false; KINDS.len()], key, &mut changed);
                 continue;
             };
             if entry.len() > 1 && !seen.insert(standing) {
@@ -67,6 +68,7 @@ impl Tree {
                     stands && clash,
                     self.other_spots(member).next().is_some(),
                     self.fallen.contains(&member),
+                    stands && self.lost_removals(&entry).next().is_some(),
                 ];
                 self.set_kinds(member, kinds, standing, &mut changed);
             }
@@ -75,11 +77,17 @@ impl Tree {
     }
 
     fn open_kinds(&self, key: Key) -> impl Iterator<Item = ConflictKind> + '_ {
-        let all = (key, KINDS[0])..=(key, KINDS[3]);
+        let all = (key, KINDS[0])..=(key, KINDS[KINDS.len() - 1]);
         self.conflicts.0.range(all).map(|&(_, kind)| kind)
     }
 
-    fn set_kinds(&mut self, key: Key, kinds: [bool; 4], entry: Key, changed: &mut BTreeSet<Key>) {
+    fn set_kinds(
+        &mut self,
+        key: Key,
+        kinds: [bool; KINDS.len()],
+        entry: Key,
+        changed: &mut BTreeSet<Key>,
+    ) {
         for (kind, is_open) in KINDS.into_iter().zip(kinds) {
             let differs = match is_open {
                 true => self.conflicts.0.insert((key, kind)),
@@ -151,6 +159,7 @@ impl Tree {
                 let skipped = skipped.filter(|entry| entry.is_current()).map(|entry| &entry.place);
                 self.places_to_choose(key, &path, skipped.collect())?
             }
+            ConflictKind::DeletedAndEdited => self.life_or_death(key)?,
         };
         Some(Conflict { path, kind, versions })
     }
@@ -162,7 +171,9 @@ impl Tree {
 
     fn version(&self, key: Key, version: Carried, stands: bool) -> Version {
         let Carried { stamp, body } = version;
-        Version { node: self.id(key), stamp, master: None, body, stands, elsewhere: None }
+        let (node, mode) = (self.id(key), self.nodes[key.0 as usize].mode);
+        let (of, master, written_ms) = (VersionOf::Content, None, None);
+        Version { node, stamp, master, written_ms, of, body, mode, stands, elsewhere: None }
     }
 
     fn places_to_choose(
@@ -176,7 +187,10 @@ impl Tree {
             node: self.id(key),
             stamp: self.interner.stamp(place.stamp),
             master: None,
+            written_ms: None,
+            of: VersionOf::Place,
             body: body.clone(),
+            mode: self.nodes[key.0 as usize].mode,
             stands,
             elsewhere,
         };
@@ -187,6 +201,42 @@ impl Tree {
             versions.push(version(other, self.path_of_spot(other), false));
         }
         Some(versions)
+    }
+
+    /// The deletes of an entry that had not seen all of what they would remove: it lives on (R3).
+    ///
+    /// None that a move of a directory above has made void (R4): whoever chooses, chooses there. And none
+    /// of files that share their name: that is the choice between them.
+    fn lost_removals<'a>(&'a self, entry: &'a Keys) -> impl Iterator<Item = (Key, &'a Removal)> {
+        let alone = entry.len() == 1;
+        let members = entry.iter().filter(move |&&key| alone || self.is_directory(key));
+        let live = members.filter(|key| !self.nodes[key.0 as usize].is_dead);
+        let removals = live.flat_map(|&key| {
+            let removals = self.nodes[key.0 as usize].removals.iter().flatten();
+            removals.map(move |removal| (key, removal))
+        });
+        removals.filter(|(_, removal)| !self.is_void(removal))
+    }
+
+    /// What stands, by the write that the deletes had not seen; then the deletes, by falling stamp.
+    fn life_or_death(&self, key: Key) -> Option<Vec<Version>> {
+        let entry = self.entry_keys(key);
+        let mut removals: Vec<_> = self.lost_removals(&entry).collect();
+        removals.sort_by_key(|(_, removal)| std::cmp::Reverse(self.interner.stamp(removal.stamp)));
+        let node = &self.nodes[key.0 as usize];
+        let was_seen = |(_, removal): &(Key, &Removal)| removal.observed.contains(&node.stamp);
+        let standing = self.standing(key)?;
+        let body = standing.body.clone();
+        let standing = match self.is_directory(key) || removals.iter().any(was_seen) {
+            false => self.version(key, standing, true),
+            true => self.places_to_choose(key, &self.path_of(key)?, Vec::new())?.remove(0),
+        };
+        let deletions = removals.into_iter().map(|(key, removal)| {
+            let stamp = self.interner.stamp(removal.stamp);
+            let version = self.version(key, Carried { stamp, body: body.clone() }, false);
+            Version { of: VersionOf::Deletion, ..version }
+        });
+        Some(std::iter::once(standing).chain(deletions).collect())
     }
 
     /// What of a file or link is open besides what stands: of other bytes, each once, by falling stamp.

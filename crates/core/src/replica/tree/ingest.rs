@@ -136,7 +136,10 @@ impl Tree {
         batch.directories.insert(key);
         batch.mortal.insert(key);
         let moved = Move { stamp: written.stamp, change };
-        batch.mortal.extend(witnesses.directory_moved(key, moved, causality));
+        let freed = witnesses.directory_moved(key, moved, causality);
+        // What lives all the same is no conflict any more.
+        batch.touched.extend(freed.iter().filter(|key| nodes[key.0 as usize].is_attached));
+        batch.mortal.extend(freed);
     }
 
     fn set_register(
@@ -247,6 +250,7 @@ impl Tree {
         let mut removals = Vec::new();
         for written in values {
             let change = written.change();
+            let stamp = self.interner.tick(written.stamp);
             let Value::Deleted(Some(Deletion { observed, above, unseen })) = written.value else {
                 continue;
             };
@@ -263,7 +267,7 @@ impl Tree {
             };
             let origin = Origin { change, unseen };
             let witness = witnesses.note(origin, &above, key, moves, causality);
-            removals.push(Removal { observed, witness });
+            removals.push(Removal { stamp, observed, witness });
         }
         let removals = (!removals.is_empty()).then(|| removals.into_boxed_slice());
         self.nodes[key.0 as usize].removals = removals;

@@ -116,6 +116,7 @@ pub(super) struct ContentValue {
 /// One current value of `deleted` that is not life.
 #[derive(Clone, Debug)]
 pub(super) struct Removal {
+    pub(super) stamp: Tick,
     pub(super) observed: SmallVec<[Tick; 2]>,
     /// What its author saw above; none if that was the root alone, which never moves.
     pub(super) witness: Option<u32>,

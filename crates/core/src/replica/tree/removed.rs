@@ -21,11 +21,29 @@ impl Tree {
         stamps.filter(|&stamp| self.is_removed(key, stamp)).collect()
     }
 
+    /// Whether a delete has removed contents of the node, or versions that these carry along: without the
+    /// delete they would be there again.
+    #[must_use]
+    pub fn has_removed_any(&self, node: NodeId) -> bool {
+        let Some(key) = self.key(node) else { return false };
+        self.nodes[key.0 as usize].several_contents().iter().any(|content| {
+            let carried = content.carried.iter().map(|carried| carried.stamp);
+            let mut stamps = carried.chain([self.interner.stamp(content.stamp)]);
+            stamps.any(|stamp| self.is_removed(key, stamp))
+        })
+    }
+
+    /// Whether a delete of the node that holds (R4) has seen the write with this stamp.
+    #[must_use]
+    pub fn is_deleted_content(&self, node: NodeId, stamp: Stamp) -> bool {
+        self.key(node).is_some_and(|key| self.is_removed(key, stamp))
+    }
+
     /// Whether a version would be removed at the node, if it were carried there: once it was its own,
     /// somebody renamed it away with that, and now it comes back.
     #[must_use]
     pub fn has_removed(&self, node: NodeId, version: &Carried) -> bool {
-        self.key(node).is_some_and(|key| self.is_removed(key, version.stamp))
+        self.is_deleted_content(node, version.stamp)
     }
 
     /// The current contents by rising stamp, as [`super::node::Node::several_contents`] has them,
@@ -54,8 +72,8 @@ impl Tree {
     fn is_removed(&self, key: Key, stamp: Stamp) -> bool {
         let node = &self.nodes[key.0 as usize];
         let saw = |removal: &Removal| {
-            let is_void = removal.witness.is_some_and(|witness| self.witnesses.is_void(witness));
-            !is_void && removal.observed.iter().any(|&tick| self.interner.stamp(tick) == stamp)
+            !self.is_void(removal)
+                && removal.observed.iter().any(|&tick| self.interner.stamp(tick) == stamp)
         };
         node.removals.iter().flatten().any(saw)
     }

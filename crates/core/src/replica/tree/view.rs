@@ -41,6 +41,16 @@ impl Tree {
         node.is_some_and(|node| node.is_dead && node.is_attached)
     }
 
+    /// Whether `node` lives although somebody has deleted it, who had not seen all of it (R3).
+    #[must_use]
+    pub fn is_disputed(&self, node: NodeId) -> bool {
+        self.key(node).is_some_and(|key| {
+            let node = &self.nodes[key.0 as usize];
+            let mut removals = node.removals.iter().flatten();
+            node.is_attached && !node.is_dead && removals.any(|removal| !self.is_void(removal))
+        })
+    }
+
     /// The directories that stand elsewhere than at their newest place, since that made a cycle (R2).
     pub fn fallen(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.fallen.iter().map(|&key| self.id(key))

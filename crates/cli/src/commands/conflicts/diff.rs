@@ -1,0 +1,114 @@
+//! `pleach conflicts diff PATH`: what the versions changed, from what they go back to if that is to be had,
+//! else from what stands.
+
+use std::path::Path;
+
+use pleach_core::values::{ConflictKind, VersionOf};
+use pleach_core::vocabulary::TreePath;
+use pleach_daemon::control::{Client, ConflictReport, PathText, VersionKind, VersionReport};
+use serde::Serialize;
+
+use super::content::Content;
+use super::{at, no_conflict};
+use crate::asking::daemon;
+use crate::failure::{Code, Failure};
+use crate::output::Output;
+use crate::render::Side;
+use crate::{place, render};
+
+/// Above this, files are not compared line by line.
+const COMPARED_BYTES_MAX: u64 = 16 << 20;
+
+/// What one version changed, for programs.
+#[derive(Serialize)]
+struct DiffReport {
+    path: PathText,
+    /// The id of the version that it is compared with.
+    from: String,
+    /// The version's id.
+    to: String,
+    /// Whether it is what the versions go back to that this one is compared with.
+    from_ancestor: bool,
+    /// The unified diff; none if one of the two is no text.
+    text: Option<String>,
+}
+
+pub(in crate::commands) fn diff(path: &Path, output: &Output) -> Result<Code, Failure> {
+    let (root, tree_path) = place::path_in_store(path)?;
+    let mut client = daemon(&root)?;
+    let open = at(&mut client, &tree_path)?;
+    if open.is_empty() {
+        return Err(no_conflict(&tree_path));
+    }
+    let mut comparing = Comparing { client, root: &root, path: &tree_path };
+    let (mut reports, mut shown) = (Vec::new(), Vec::new());
+    for conflict in &open {
+        let (base, versions) = comparing.parts(conflict)?;
+        let Some(base) = base.filter(|_| !versions.is_empty()) else {
+            let remark = render::no_diff(conflict);
+            shown.extend_from_slice(remark.as_bytes());
+            continue;
+        };
+        for version in versions {
+            let text = render::unified(&base.0, &version.0);
+            reports.push(DiffReport {
+                path: PathText(tree_path.clone()),
+                from: base.1.clone(),
+                to: version.1,
+                from_ancestor: base.2,
+                text: text.text().map(|text| String::from_utf8_lossy(text).into_owned()),
+            });
+            shown.extend(render::diff(&text, output.style(), output.is_terminal()));
+        }
+        if conflict.kind == ConflictKind::DeletedAndEdited {
+            shown.extend_from_slice(render::no_diff(conflict).as_bytes());
+        }
+    }
+    if output.is_text() {
+        output.bytes(&shown)?;
+    } else {
+        output.facts(&*reports, |_, _| String::new())?;
+    }
+    Ok(Code::Done)
+}
+
+/// One side, the id of its version, and whether it is the ancestor.
+type Part = (Side, String, bool);
+
+struct Comparing<'a> {
+    client: Client,
+    root: &'a Path,
+    path: &'a TreePath,
+}
+
+impl Comparing<'_> {
+    /// What is compared with what: a base, and the versions.
+    fn parts(&mut self, conflict: &ConflictReport) -> Result<(Option<Part>, Vec<Part>), Failure> {
+        let has_bytes = |version: &&VersionReport| {
+            version.of == VersionOf::Content && version.what != VersionKind::Directory
+        };
+        let mut versions = Vec::new();
+        for version in conflict.versions.iter().filter(has_bytes) {
+            versions.push((self.side(version, &version.id)?, version.id.clone(), false));
+        }
+        let ancestor = conflict.ancestor.as_ref().filter(|ancestor| ancestor.here == Some(true));
+        let base = match ancestor {
+            Some(version) => Some((self.side(version, "ancestor")?, version.id.clone(), true)),
+            // What stands is compared with the others.
+            None if versions.len() > 1 => Some(versions.remove(0)),
+            None => None,
+        };
+        Ok((base, versions))
+    }
+
+    fn side(&mut self, version: &VersionReport, name: &str) -> Result<Side, Failure> {
+        let label = render::side_label(version, name);
+        if version.size.unwrap_or(0) > COMPARED_BYTES_MAX {
+            return Ok(Side::large(label, version.size.unwrap_or(0)));
+        }
+        let mut bytes = Vec::new();
+        let mut content = Content::of(&mut self.client, self.root, self.path, name)?;
+        content.copy_to(&mut bytes).map_err(|e| Failure::new(format!("{}: {e}", self.path)))?;
+        Ok(Side::of(label, bytes))
+    }
+}

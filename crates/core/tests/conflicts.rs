@@ -1,0 +1,337 @@
+//! Conflicts as an embedder sees them: two replicas, what is open, what it goes back to, how it is settled.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+use pleach_core::replica::{Local, Replica, ResolveError};
+use pleach_core::values::{
+    Act, Acts, Body, Choice, Conflict, ConflictKind, DirectoryIndex, DirectoryRef, FileContent,
+    Member, Rule, SeenDirectory, SeenNodes, Signature, SignedChange, TreeView, Version, VersionOf,
+};
+use pleach_core::vocabulary::{
+    ContentHash, MasterId, Mode, Name, Timestamp, TreePath, WriterId, Xattrs,
+};
+
+const A: MasterId = MasterId([1; 32]);
+const B: MasterId = MasterId([2; 32]);
+
+/// A master, and what it has not sent yet.
+struct Master {
+    id: MasterId,
+    replica: Replica,
+    unsent: Vec<SignedChange>,
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+fn file(text: &str) -> FileContent {
+    let mtime = Timestamp { seconds: 1_700_000_000, nanos: 0 };
+    FileContent { hash: ContentHash::of(text.as_bytes()), size: text.len() as u64, mtime }
+}
+
+impl Master {
+    fn new(id: MasterId) -> Self {
+        let replica = Replica::new(WriterId::new(id, [7; 8]));
+        Self { id, replica, unsent: Vec::new() }
+    }
+
+    fn publish(&mut self, local: Local) {
+        let author = self.id;
+        self.unsent.extend(local.changes.into_iter().map(|change| SignedChange {
+            id: change.id,
+            author,
+            bytes: change.bytes,
+            signature: Signature::new(&[0; 64]),
+        }));
+    }
+
+    fn entry(&self, at: &str) -> SeenNodes {
+        let tree = self.replica.tree();
+        tree.entry(tree.lookup(&path(at)).unwrap()).unwrap().nodes
+    }
+
+    /// Acts below the root and one directory of it at most.
+    fn act(&mut self, directory: Option<&str>, act: impl FnOnce(DirectoryIndex) -> Act) {
+        let mut directories = vec![SeenDirectory { parent: None, directory: DirectoryRef::Root }];
+        if let Some(name) = directory {
+            let (parent, directory) =
+                (Some(DirectoryIndex(0)), DirectoryRef::Seen(self.entry(name)));
+            directories.push(SeenDirectory { parent, directory });
+        }
+        let act = act(DirectoryIndex(u32::from(directory.is_some())));
+        let (local, _) = self.replica.perform(&Acts { directories, acts: vec![act] });
+        self.publish(local);
+    }
+
+    fn create(&mut self, directory: Option<&str>, name: &str, body: Body) {
+        let name = Name::try_from(name).unwrap();
+        let (mode, owner, xattrs) = (Mode::new(0o644), None, Xattrs::new());
+        self.act(directory, |directory| Act::Create { directory, name, body, mode, owner, xattrs });
+    }
+
+    fn edit(&mut self, directory: Option<&str>, at: &str, text: &str) {
+        let (entry, content) = (self.entry(at), file(text));
+        let inherits = Default::default();
+        self.act(directory, |directory| Act::Edit { directory, entry, content, inherits });
+    }
+
+    fn remove(&mut self, directory: Option<&str>, at: &str) {
+        let entry = self.entry(at);
+        self.act(directory, |directory| Act::Remove { directory, entry });
+    }
+
+    fn rename(&mut self, directory: Option<&str>, at: &str, name: &str) {
+        let (entry, name, to) = (self.entry(at), Name::try_from(name).unwrap(), DirectoryIndex(0));
+        self.act(directory, |from| Act::Move { from, entry, to, name });
+    }
+
+    fn resolve(&mut self, at: &str, choice: Choice) -> Result<(), ResolveError> {
+        let (heads, could) =
+            (self.replica.heads_hash(), self.replica.could_resolve(&path(at), &choice));
+        assert_eq!(self.replica.heads_hash(), heads, "asking changes nothing");
+        let done = self.replica.resolve(&path(at), &choice).map(|local| self.publish(local));
+        assert_eq!(could, done);
+        done
+    }
+
+    /// The paths in the tree, each file with its size.
+    fn tree(&self) -> Vec<String> {
+        let entries = self.replica.tree().entries();
+        let shown = entries.map(|(path, entry)| match entry.body {
+            Body::File(content) => format!("{path}={}", content.size),
+            _ => format!("{path}/"),
+        });
+        shown.collect()
+    }
+
+    fn only_conflict(&self) -> Conflict {
+        let mut open = self.replica.conflicts();
+        assert_eq!(open.len(), 1, "{open:#?}");
+        open.remove(0)
+    }
+}
+
+/// Both hear of all that the other did.
+fn meet(a: &mut Master, b: &mut Master) {
+    let (from_a, from_b) = (std::mem::take(&mut a.unsent), std::mem::take(&mut b.unsent));
+    assert!(a.replica.receive(from_b, A).refused.is_empty());
+    assert!(b.replica.receive(from_a, A).refused.is_empty());
+    assert_eq!(a.tree(), b.tree());
+    assert_eq!(a.replica.conflicts(), b.replica.conflicts());
+}
+
+/// Two masters that know of each other, with `d/f` and `g`.
+fn masters() -> (Master, Master) {
+    let (mut a, mut b) = (Master::new(A), Master::new(B));
+    a.replica.set_time(1_000);
+    b.replica.set_time(4_000);
+    for (master, name) in [(A, "a"), (B, "b")] {
+        let member = Member {
+            master,
+            name: name.to_owned(),
+            addresses: vec![],
+            invited_by: A,
+            signature: Signature::new(&[0; 64]),
+            removed: false,
+        };
+        let local = a.replica.set_member(member);
+        a.publish(local);
+    }
+    a.create(None, "d", Body::Directory { mtime: Timestamp::default() });
+    a.create(Some("d"), "f", Body::File(file("1")));
+    a.create(None, "g", Body::File(file("1")));
+    meet(&mut a, &mut b);
+    (a, b)
+}
+
+fn deletion(conflict: &Conflict) -> &Version {
+    conflict.versions.iter().find(|version| version.of == VersionOf::Deletion).unwrap()
+}
+
+#[test]
+fn conflict_tells_who_wrote_what_and_when_and_what_it_goes_back_to() {
+    let (mut a, mut b) = masters();
+    a.edit(None, "g", "22");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    let conflict = a.only_conflict();
+    assert_eq!((conflict.kind, conflict.rule()), (ConflictKind::Edited, Rule::LargestStamp));
+    let mut written: Vec<_> = conflict
+        .versions
+        .iter()
+        .map(|version| (version.master, version.written_ms, version.mode, version.of))
+        .collect();
+    written.sort();
+    let mode = Mode::new(0o644);
+    assert_eq!(
+        written,
+        [
+            (Some(A), Some(1_000), mode, VersionOf::Content),
+            (Some(B), Some(4_000), mode, VersionOf::Content)
+        ]
+    );
+    let ancestor = a.replica.ancestor(&conflict).unwrap();
+    assert_eq!(ancestor.body, Body::File(file("1")));
+    assert_eq!((ancestor.master, ancestor.written_ms), (Some(A), Some(1_000)));
+}
+
+#[test]
+fn version_carried_along_by_later_edits_goes_back_to_what_both_had_seen() {
+    let (mut a, mut b) = masters();
+    a.edit(None, "g", "before");
+    meet(&mut a, &mut b);
+    a.edit(None, "g", "22");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    // Whoever edits what stands has not looked at the other one.
+    a.edit(None, "g", "4444");
+    a.edit(None, "g", "55555");
+    meet(&mut a, &mut b);
+    let conflict = b.only_conflict();
+    assert_eq!(conflict.versions.len(), 2);
+    assert_eq!(b.replica.ancestor(&conflict).unwrap().body, Body::File(file("before")));
+}
+
+#[test]
+fn files_of_one_name_go_back_to_nothing() {
+    let (mut a, mut b) = masters();
+    a.create(None, "n", Body::File(file("22")));
+    b.create(None, "n", Body::File(file("333")));
+    meet(&mut a, &mut b);
+    let conflict = a.only_conflict();
+    assert_eq!((conflict.kind, conflict.rule()), (ConflictKind::SameName, Rule::OldestName));
+    assert_eq!(a.replica.ancestor(&conflict), None);
+}
+
+#[test]
+fn many_files_born_at_once_have_an_ancestor_too() {
+    let (mut a, mut b) = masters();
+    let directories = vec![SeenDirectory { parent: None, directory: DirectoryRef::Root }];
+    let create = |n: u32| Act::Create {
+        directory: DirectoryIndex(0),
+        name: Name::try_from(&*format!("n{n}")).unwrap(),
+        body: Body::File(file("first")),
+        mode: Mode::new(0o644),
+        owner: None,
+        xattrs: Xattrs::new(),
+    };
+    let (local, _) = a.replica.perform(&Acts { directories, acts: (0..300).map(create).collect() });
+    a.publish(local);
+    meet(&mut a, &mut b);
+    a.edit(None, "n7", "22");
+    b.edit(None, "n7", "333");
+    meet(&mut a, &mut b);
+    let conflict = a.only_conflict();
+    assert_eq!(a.replica.ancestor(&conflict).unwrap().body, Body::File(file("first")));
+}
+
+#[test]
+fn what_one_deleted_and_another_edited_is_a_choice_either_way() {
+    for wanted in ["life", "death", "standing", "both"] {
+        let (mut a, mut b) = masters();
+        a.remove(None, "g");
+        b.edit(None, "g", "333");
+        meet(&mut a, &mut b);
+        let conflict = a.only_conflict();
+        assert_eq!(conflict.kind, ConflictKind::DeletedAndEdited);
+        assert_eq!(conflict.rule(), Rule::EditBeatsDelete);
+        assert_eq!(deletion(&conflict).master, Some(A));
+        assert_eq!(a.replica.ancestor(&conflict).unwrap().body, Body::File(file("1")));
+        let choice = match wanted {
+            "life" => Choice::Keep(conflict.standing().unwrap().stamp),
+            "death" => Choice::Keep(deletion(&conflict).stamp),
+            "both" => Choice::KeepBoth,
+            _ => Choice::KeepStanding,
+        };
+        b.resolve("g", choice).unwrap();
+        meet(&mut a, &mut b);
+        assert_eq!(a.replica.conflicts(), [], "{wanted}");
+        let left: &[&str] =
+            if wanted == "death" { &["d/", "d/f=1"] } else { &["d/", "d/f=1", "g=3"] };
+        assert_eq!(a.tree(), left, "{wanted}");
+    }
+}
+
+#[test]
+fn directory_that_was_moved_and_deleted_is_one_conflict_and_goes_as_a_whole() {
+    for goes in [true, false] {
+        let (mut a, mut b) = masters();
+        a.remove(Some("d"), "d/f");
+        a.remove(None, "d");
+        b.rename(None, "d", "e");
+        meet(&mut a, &mut b);
+        let conflict = a.only_conflict();
+        assert_eq!(
+            (conflict.path.to_string(), conflict.rule()),
+            ("e".into(), Rule::MoveBeatsDelete)
+        );
+        let chosen = if goes { deletion(&conflict) } else { conflict.standing().unwrap() };
+        a.resolve("e", Choice::Keep(chosen.stamp)).unwrap();
+        meet(&mut a, &mut b);
+        assert_eq!(a.replica.conflicts(), []);
+        assert_eq!(a.tree(), if goes { vec!["g=1"] } else { vec!["e/", "e/f=1", "g=1"] });
+    }
+}
+
+#[test]
+fn what_its_author_deleted_does_not_come_back_as_a_version() {
+    let (mut a, mut b) = masters();
+    b.edit(None, "g", "333");
+    a.edit(None, "g", "22");
+    a.remove(None, "g");
+    meet(&mut a, &mut b);
+    a.resolve("g", Choice::KeepStanding).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
+    assert!(a.tree().contains(&"g=3".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
+fn what_was_carried_along_and_deleted_does_not_come_back_either() {
+    let (mut a, mut b) = masters();
+    a.edit(None, "g", "22");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    a.edit(None, "g", "4444");
+    b.remove(None, "g");
+    meet(&mut a, &mut b);
+    assert_eq!(a.only_conflict().kind, ConflictKind::DeletedAndEdited);
+    b.resolve("g", Choice::KeepStanding).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
+}
+
+#[test]
+fn directory_of_a_file_that_was_kept_is_there_for_good() {
+    let (mut a, mut b) = masters();
+    a.remove(Some("d"), "d/f");
+    a.remove(None, "d");
+    b.edit(Some("d"), "d/f", "333");
+    meet(&mut a, &mut b);
+    let conflict = a.only_conflict();
+    assert_eq!(conflict.path, path("d/f"));
+    a.resolve("d/f", Choice::KeepStanding).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
+    let tree = b.replica.tree();
+    assert!(!tree.is_held(tree.lookup(&path("d")).unwrap()), "its own life, not the file's");
+    b.rename(Some("d"), "d/f", "out");
+    meet(&mut a, &mut b);
+    assert_eq!(a.tree(), ["d/", "g=1", "out=3"]);
+}
+
+#[test]
+fn choice_of_what_is_not_open_changes_nothing() {
+    let (mut a, mut b) = masters();
+    assert_eq!(a.resolve("g", Choice::KeepStanding), Err(ResolveError::NoConflict(path("g"))));
+    a.remove(None, "g");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    let version = a.only_conflict().standing().unwrap().stamp;
+    let version = pleach_core::vocabulary::Stamp { counter: version.counter + 9, ..version };
+    let refused = a.resolve("g", Choice::Keep(version));
+    assert_eq!(refused, Err(ResolveError::NoSuchVersion { path: path("g"), version }));
+    assert_eq!(a.only_conflict().versions.len(), 2);
+    assert!(a.unsent.is_empty());
+}
