@@ -15,6 +15,7 @@
 //! Deliberately without real files, sockets, clocks and threads.
 
 pub mod backups;
+mod choices;
 mod clones;
 pub mod disk;
 pub mod driver;

@@ -95,7 +95,7 @@ pub struct World {
     /// A master that was cloned, and its clone.
     pub(super) twins: Option<Twins>,
     /// Whether a conflict was settled since this was last reset.
-    resolved: bool,
+    pub(super) resolved: bool,
 }
 
 /// Runs a history and checks what must hold. A panic is a failure like any other.
@@ -612,40 +612,5 @@ impl World {
             let path = path.clone();
             self.after(for_us, Happening::ReadAgain { master, path });
         }
-    }
-
-    fn resolve_any(&mut self, master: usize, salt: u64) {
-        let Some(running) = &self.masters[master].running else { return };
-        let open = running.engine.replica().conflicts();
-        let Some(conflict) = open.get(salt as usize % open.len().max(1)) else { return };
-        let version = (salt >> 8) as usize % conflict.versions.len().max(1);
-        let choice = match ((salt >> 4) % 3, conflict.versions.get(version)) {
-            (0, Some(version)) => Choice::Keep(version.stamp),
-            (1, _) => Choice::KeepBoth,
-            _ => Choice::KeepStanding,
-        };
-        let path = conflict.path.clone();
-        self.resolve(master, &path, &choice);
-    }
-
-    fn resolve(&mut self, master: usize, path: &TreePath, choice: &Choice) {
-        self.resolved = true;
-        self.oracle.path_closed(path);
-        self.trace.note(self.now_us, &[4, master as u64], || {
-            format!("{master} settles the conflicts at {path}: {choice:?}")
-        });
-        let now_us = self.now_us;
-        if let Some(running) = &mut self.masters[master].running {
-            let now = running.moment(now_us);
-            if let Err(error) = running.engine.resolve(now, path, choice) {
-                let text = format!("{master} can't settle the conflicts at {path}: {error}");
-                self.trace.note(now_us, &[5], || text);
-            }
-            if let Some(running) = &mut self.masters[master].running {
-                running.drain();
-            }
-        }
-        self.step_soon(master);
-        self.moved_us = self.now_us;
     }
 }

@@ -196,7 +196,7 @@ fn with_a_conflict() -> Bench {
         id,
         author: other,
         signature: Signature::new(&[0; 64]),
-        bytes: bytes.into(),
+        bytes,
     });
     edit(&mut bench, "f", b"mine");
     let contents = vec![(content.hash, b"theirs".to_vec())];
