@@ -109,6 +109,7 @@ impl Settlement<'_, '_> {
                         self.draft.register(other, Register::Place, Value::Place(place));
                     }
                 }
+                self.make_way(node, &place);
             }
             let stamp = self.draft.register(node, Register::Place, Value::Place(place));
             self.placed.insert(node, stamp);
@@ -190,6 +191,34 @@ impl Settlement<'_, '_> {
                     self.draft.register(united, Register::Deleted, Value::Deleted(None));
                 }
             }
+        }
+    }
+
+    /// A directory is to be in one that is itself in it: so that one leaves, to where it was before, or else to
+    /// where the first stands now. Of a longer circle it is the one that was moved last.
+    fn make_way(&mut self, node: NodeId, chosen: &Place) {
+        let circle = self.within(node, chosen.parent);
+        let placed = circle.iter().filter_map(|&at| Some((self.tree.place(at)?, at)));
+        let Some(((_, here), last)) = placed.max() else { return };
+        let mut before = self.tree.place_history(last).into_iter().map(|(_, place)| place);
+        let is_outside =
+            |place: &Place| place.parent != node && self.within(node, place.parent).is_empty();
+        let place = before.find(is_outside).or_else(|| {
+            let (_, stands) = self.tree.place(node)?;
+            Some(Place { parent: stands.parent, name: here.name })
+        });
+        if let Some(place) = place {
+            self.draft.register(last, Register::Place, Value::Place(place));
+        }
+    }
+
+    /// The directories from `at` up to `node`, without it; none if it is not in there.
+    fn within(&self, node: NodeId, at: NodeId) -> Vec<NodeId> {
+        let mut above = vec![at];
+        above.extend(self.tree.above(at));
+        match above.iter().position(|&directory| directory == node) {
+            Some(end) => above[..end].to_vec(),
+            None => Vec::new(),
         }
     }
 
