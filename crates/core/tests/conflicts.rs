@@ -86,6 +86,13 @@ impl Master {
         self.act(directory, |from| Act::Move { from, entry, to, name });
     }
 
+    fn move_into(&mut self, at: &str, directory: &str) {
+        let entry = self.entry(at);
+        let (from, to) = (DirectoryIndex(0), DirectoryIndex(1));
+        let name = Name::try_from(at).unwrap();
+        self.act(Some(directory), |_| Act::Move { from, entry, to, name });
+    }
+
     fn resolve(&mut self, at: &str, choice: Choice) -> Result<(), ResolveError> {
         let (heads, could) =
             (self.replica.heads_hash(), self.replica.could_resolve(&path(at), &choice));
@@ -319,6 +326,37 @@ fn directory_of_a_file_that_was_kept_is_there_for_good() {
     b.rename(Some("d"), "d/f", "out");
     meet(&mut a, &mut b);
     assert_eq!(a.tree(), ["d/", "g=1", "out=3"]);
+}
+
+#[test]
+fn of_directories_moved_into_each_other_either_may_be_in_the_other() {
+    for keeps in [true, false] {
+        let (mut a, mut b) = masters();
+        for name in ["x", "y", "z"] {
+            a.create(None, name, Body::Directory { mtime: Timestamp::default() });
+        }
+        meet(&mut a, &mut b);
+        // Once in z and back again: that was before, and is not where it belongs.
+        a.move_into("x", "z");
+        a.rename(Some("z"), "z/x", "x");
+        meet(&mut a, &mut b);
+        a.move_into("x", "y");
+        b.move_into("y", "x");
+        meet(&mut a, &mut b);
+        let conflict = a.only_conflict();
+        assert_eq!(conflict.kind, ConflictKind::MovedIntoEachOther);
+        let outer = conflict.path.to_string();
+        let inner = if outer == "x" { "y" } else { "x" };
+        let chosen = conflict.versions.iter().find(|version| version.stands == keeps).unwrap();
+        b.resolve(&outer, Choice::Keep(chosen.stamp)).unwrap();
+        meet(&mut a, &mut b);
+        assert_eq!(a.replica.conflicts(), []);
+        let (outer, inner) = if keeps { (&*outer, inner) } else { (inner, &*outer) };
+        let tree = a.tree();
+        assert!(tree.contains(&format!("{outer}/")), "{tree:?}");
+        assert!(tree.contains(&format!("{outer}/{inner}/")), "{tree:?}");
+        assert!(!tree.contains(&format!("{inner}/")), "{tree:?}");
+    }
 }
 
 #[test]

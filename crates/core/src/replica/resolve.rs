@@ -34,6 +34,11 @@ pub enum ResolveError {
     /// The directory holds more than one change can delete.
     #[error("{0} holds too much to be deleted by a choice: remove it as you would any directory")]
     TooMuch(TreePath),
+    /// Where it would go is below itself, and nothing between has another place to be at.
+    #[error(
+        "{0} can't be where that version has it: that is inside of it; move what it is in first"
+    )]
+    InsideItself(TreePath),
 }
 
 /// Writes the choice into the draft.
@@ -52,7 +57,7 @@ pub(super) fn resolve(
     if settlement.is_deletion(choice) {
         return settlement.delete_entry();
     }
-    let places = settlement.settle_places(choice);
+    let places = settlement.settle_places(choice)?;
     let contents = settlement.settle_contents(choice)?;
     let deletions = settlement.settle_deletions(choice, places || contents);
     if places || contents || deletions {
@@ -82,7 +87,7 @@ struct Settlement<'a, 'd> {
 
 impl Settlement<'_, '_> {
     /// Writes one place for nodes that were moved twice or taken back; says whether there were any.
-    fn settle_places(&mut self, choice: &Choice) -> bool {
+    fn settle_places(&mut self, choice: &Choice) -> Result<bool, ResolveError> {
         let mut settled = false;
         for node in self.members.clone() {
             let places = self.tree.seen(node).map(|seen| seen.places).unwrap_or_default();
@@ -109,12 +114,48 @@ impl Settlement<'_, '_> {
                         self.draft.register(other, Register::Place, Value::Place(place));
                     }
                 }
+                if let Some((between, place)) = self.out_of_the_way(node, &place)? {
+                    let place = Value::Place(place);
+                    let stamp = self.draft.register(between, Register::Place, place);
+                    self.placed.insert(between, stamp);
+                }
             }
             let stamp = self.draft.register(node, Register::Place, Value::Place(place));
             self.placed.insert(node, stamp);
             settled = true;
         }
-        settled
+        Ok(settled)
+    }
+
+    /// A directory is to be where it was kept from, below itself: then the newest move between that and
+    /// itself is the one to be taken back. Answers whose, and where that was before.
+    fn out_of_the_way(
+        &self,
+        node: NodeId,
+        place: &Place,
+    ) -> Result<Option<(NodeId, Place)>, ResolveError> {
+        let upwards = |from: NodeId| {
+            let mut chain = vec![from];
+            chain.extend(self.tree.above(from));
+            chain
+        };
+        let mut between = upwards(place.parent);
+        let Some(end) = between.iter().position(|&above| above == node) else { return Ok(None) };
+        between.truncate(end);
+        between.sort_by_key(|&other| std::cmp::Reverse(self.tree.place(other).map(|p| p.0)));
+        for other in between {
+            let stands = self.tree.place(other).map(|(stamp, _)| stamp);
+            let history = self.tree.place_history(other).into_iter();
+            let mut before = history.filter(|(stamp, _)| Some(*stamp) < stands);
+            let outside = |(_, place): &(Stamp, Place)| {
+                let above = upwards(place.parent);
+                !above.contains(&node) && !above.contains(&other)
+            };
+            if let Some((_, place)) = before.find(outside) {
+                return Ok(Some((other, place)));
+            }
+        }
+        Err(ResolveError::InsideItself(self.path.clone()))
     }
 
     /// Whether the choice is that what was deleted on one master be gone on all.

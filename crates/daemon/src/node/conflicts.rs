@@ -230,7 +230,9 @@ impl Driver {
 
 fn refusal(path: &TreePath, error: &ResolveError) -> Refusal {
     let kind = match error {
-        ResolveError::DirectoryStands(_) | ResolveError::TooMuch(_) => RefusalKind::Unfit,
+        ResolveError::DirectoryStands(_)
+        | ResolveError::TooMuch(_)
+        | ResolveError::InsideItself(_) => RefusalKind::Unfit,
         ResolveError::NoSuchPath(_)
         | ResolveError::NoConflict(_)
         | ResolveError::NoSuchVersion { .. } => RefusalKind::NotFound,
