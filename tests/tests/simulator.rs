@@ -210,6 +210,9 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     // What an effect had put, and was told of as failed, was found; who then wrote to it counted as having seen
     // what it had replaced.
     52502802,
+    // A file that was saved over a link carried the link's version; to choose that wrote a link's content into a
+    // file, which the gate refuses: a panic.
+    55010760,
     // Where a file with an open conflict had been renamed to could not be listed for once: it counted as removed,
     // which closed the conflict. (And with a crash before the record, the same as 60006497.)
     60004885,

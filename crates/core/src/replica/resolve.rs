@@ -270,7 +270,7 @@ impl Settlement<'_, '_> {
                     }
                     self.delete_all(&hidden);
                 } else {
-                    self.keep_hidden(*stamp, chosen, &hidden);
+                    self.keep_of_another_kind(*stamp, chosen, &hidden);
                 }
             }
             Choice::KeepBoth => self.keep_both(&hidden, &versions, standing_kind),
@@ -303,21 +303,36 @@ impl Settlement<'_, '_> {
         self.rewritten.insert(self.standing);
     }
 
-    /// A hidden node of another kind is to stand: everything else at the entry goes.
-    fn keep_hidden(&mut self, stamp: Stamp, body: Body, hidden: &[NodeId]) {
-        let keeper = hidden
-            .iter()
-            .copied()
-            .find(|&node| self.versions(node).iter().any(|(version, _)| *version == stamp));
-        let Some(keeper) = keeper else { return };
+    /// A version of another kind is to stand: a hidden node, or one that a node carries along, which is born anew
+    /// for that. Everything else at the entry goes.
+    fn keep_of_another_kind(&mut self, stamp: Stamp, body: Body, hidden: &[NodeId]) {
+        let keeper = hidden.iter().copied().find(|&node| {
+            let holds = self.versions(node).iter().any(|(version, _)| *version == stamp);
+            holds && self.tree.kind(node) == Some(body.kind())
+        });
         let others: Vec<NodeId> =
-            self.members.iter().copied().filter(|&node| node != keeper).collect();
-        if self.versions(keeper).len() > 1 {
-            let content = Value::Content(Content { body, carried: Vec::new() });
-            self.draft.register(keeper, Register::Content, content);
-            self.rewritten.insert(keeper);
+            self.members.iter().copied().filter(|&node| Some(node) != keeper).collect();
+        match keeper {
+            Some(keeper) if self.versions(keeper).len() > 1 => {
+                let content = Value::Content(Content { body, carried: Vec::new() });
+                self.draft.register(keeper, Register::Content, content);
+                self.rewritten.insert(keeper);
+            }
+            Some(_) => {}
+            None => {
+                let Some((_, place)) = self.tree.place(self.standing) else { return };
+                let birth = self.birth_of(place, body);
+                self.draft.birth(birth);
+            }
         }
         self.delete_all(&others);
+    }
+
+    /// A version that is to be a file or link of its own.
+    fn birth_of(&self, place: Place, body: Body) -> Birth {
+        let entry = self.tree.entry(self.standing);
+        let mode = entry.map_or(Mode::new(0o644), |entry| entry.attributes.mode);
+        Birth { place, body, mode, owner: None, xattrs: Default::default() }
     }
 
     /// Hidden nodes move to names of their own; open versions become files of their own.
@@ -331,16 +346,9 @@ impl Settlement<'_, '_> {
         if kind == Kind::Directory || versions.len() < 2 {
             return;
         }
-        let mode =
-            self.tree.entry(self.standing).map_or(Mode::new(0o644), |entry| entry.attributes.mode);
         for (_, body) in &versions[1..] {
-            let birth = Birth {
-                place: Place { parent: place.parent, name: names.next() },
-                body: body.clone(),
-                mode,
-                owner: None,
-                xattrs: Default::default(),
-            };
+            let free = Place { parent: place.parent, name: names.next() };
+            let birth = self.birth_of(free, body.clone());
             self.draft.birth(birth);
         }
         self.write_standing(versions[0].1.clone());
