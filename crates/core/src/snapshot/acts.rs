@@ -184,12 +184,10 @@ impl<T: TreeView> Writer<'_, T> {
         let moves = done.len();
         let body = self.body_change(sighting, id, entry, tree.as_ref(), inherits, &mut done);
         let written = done.len() > moves;
-        let found = found_body(sighting);
-        let unread = found.is_none();
-        let is_ours = found.is_some_and(|body| self.rules.doubtful.may_have_put(id, &body));
+        let unread = found_body(sighting).is_none();
         // Of what could not be read only the place is taken: the rest is found again by its
         // fingerprint, which the base keeps.
-        let attributes = match unread || is_ours {
+        let attributes = match unread {
             true => entry.attributes.clone(),
             false => self.attribute_changes(sighting, entry, tree.as_ref(), &mut done),
         };
