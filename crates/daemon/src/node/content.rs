@@ -10,7 +10,8 @@ use std::time::Duration;
 use pleach_core::engine::Input;
 use pleach_core::vocabulary::{ContentHash, TreePath};
 
-use super::driver::{Job, Located, fetch_failed};
+use super::driver::{Job, Located};
+use super::outputs::fetch_failed;
 use crate::disk::{self, Partial, Root, Staging, Versions};
 use crate::net::{
     ContentSink, ContentSource, FetchFailure, FinishError, OpenContent, PartialContent,

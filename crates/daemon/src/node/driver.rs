@@ -6,40 +6,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pleach_core::engine::{Engine, Hint, Input, Output, Wanted};
-use pleach_core::values::{Effect, Event, Look, Member, Message, Problem, ProblemKind, Record};
-use pleach_core::vocabulary::{
-    ContentHash, Fingerprint, MasterId, Moment, TreePath, VersionVector,
-};
+use pleach_core::engine::{Engine, Hint, Input, Output};
+use pleach_core::values::{Effect, Event, Look, Member, Problem, Record};
+use pleach_core::vocabulary::{ContentHash, Fingerprint, MasterId, Moment, TreePath};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::answer::Waiters;
 use super::content::Contents;
+use super::outputs::fetch_failed;
 use super::recording::{Recorded, Recording};
-use crate::control::{Call, Counts, EventBody, EventReport, MasterLabel};
+use crate::control::{Call, Counts, EventReport};
 use crate::disk::{Durable, VersionId};
 use crate::identity::{MasterKey, StoreSeed};
-use crate::net::{
-    ContentRequest, FetchFailure, HandoverPage, HandoverRequest, JoinGrant, JoinRequest, NetEvent,
-    Network, Speaks,
-};
-use crate::state::{State, StateError};
-use crate::ticket::{Invitation, JoinRefusal};
+use crate::net::{FetchFailure, NetEvent, Network, Speaks};
+use crate::state::State;
 
 /// How many jobs one round takes before it commits.
 const JOBS_PER_ROUND_MAX: usize = 256;
-/// How many bytes of changes answer one request for what is missing; the receiver asks for more.
-const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
 /// How long a stop waits for the outcome of what is being done to the disk.
 const APPLIED_PATIENCE: Duration = Duration::from_secs(8);
-/// After so many changes the document is saved anew, so that a start need not replay them.
-const CHANGES_PER_SNAPSHOT: u64 = 2_000;
-/// How long it takes at least until the same addresses are written into the member list again.
-const SAME_ADDRESSES_MS: u64 = 60_000;
 /// How often everything is looked at while something can't be watched.
 const UNWATCHED_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -409,307 +398,5 @@ impl Driver {
             NetEvent::OtherVersion(master, speaks) => self.other_version(master, &speaks),
             NetEvent::Listening(_) => self.update_own_addresses(),
         }
-    }
-
-    /// Lets a joiner in: ticket spent and member written, durably, before the answer.
-    fn admit(&mut self, request: JoinRequest) {
-        let JoinRequest { master, name, addresses, invitation, reply } = request;
-        if self.record_invitation(&invitation).is_err() {
-            let _ = reply.send(Err(JoinRefusal::Busy));
-            return;
-        }
-        let known = self.engine.replica().member(master);
-        if known.is_none_or(|member| member.removed) {
-            let store = self.facts.seed.store();
-            let member = self.facts.key.sign_member(store, master, &name, addresses);
-            self.input(Input::SetMember(member));
-            self.perform_outputs();
-            if self.recording.has_given_up() {
-                let _ = reply.send(Err(JoinRefusal::Busy));
-                return;
-            }
-            tracing::info!(%name, %master, "joined");
-        }
-        let members = self.engine.replica().members();
-        let (network, admitted) = (self.network.clone(), self.known_members());
-        let settings = self.facts.store_name.clone().into_bytes();
-        let mut first: Vec<Member> = Vec::new();
-        let me = self.facts.key.master();
-        for member in members {
-            if [me, master, self.facts.seed.founder].contains(&member.master) {
-                first.insert(0, member);
-            } else {
-                first.push(member);
-            }
-        }
-        first.truncate(64);
-        self.runtime.spawn(async move {
-            network.set_members(admitted).await;
-            let _ = reply.send(Ok(JoinGrant { members: first, settings }));
-        });
-    }
-
-    pub(super) fn record_invitation(&mut self, row: &Invitation) -> Result<(), StateError> {
-        let bytes = postcard::to_allocvec(row).expect("an invitation can be encoded");
-        let recorded = self.state.set_invitation(&row.id.0, Some(&bytes));
-        if let Err(error) = &recorded {
-            tracing::error!(%error, "an invitation could not be recorded");
-        }
-        recorded
-    }
-
-    /// The members of the replica, and those of the introduction that it does not know yet.
-    pub(super) fn known_members(&self) -> Vec<Member> {
-        let mut members = self.engine.replica().members();
-        for introduced in &self.facts.introduction {
-            if !members.iter().any(|member| member.master == introduced.master) {
-                members.push(introduced.clone());
-            }
-        }
-        members
-    }
-
-    pub(super) fn name_of(&self, master: MasterId) -> String {
-        let members = self.known_members();
-        members
-            .into_iter()
-            .find(|member| member.master == master)
-            .map_or_else(|| master.to_string()[..12].to_owned(), |member| member.name)
-    }
-
-    pub(super) fn advertised(&self) -> Vec<String> {
-        let listening = self.network.listen_addrs().into_iter().map(|address| address.to_string());
-        self.facts.advertise.iter().cloned().chain(listening).take(16).collect()
-    }
-
-    fn update_own_addresses(&mut self) {
-        let me = self.facts.key.master();
-        let addresses = self.advertised();
-        let Some(member) = self.engine.replica().member(me) else { return };
-        if !addresses.is_empty() && member.addresses != addresses && !member.removed {
-            // A clone of this master writes its own there.
-            let now = self.clock.elapsed_ms();
-            if let Some((told, before)) = &self.addresses_told
-                && *before == addresses
-                && now < told + SAME_ADDRESSES_MS
-            {
-                return;
-            }
-            self.addresses_told = Some((now, addresses.clone()));
-            self.input(Input::SetMember(Member { addresses, ..member }));
-        }
-    }
-
-    pub(super) fn isolate(&mut self, isolated: bool, done: oneshot::Sender<()>) {
-        self.isolated = isolated;
-        let members = if isolated { Vec::new() } else { self.known_members() };
-        let network = self.network.clone();
-        self.runtime.spawn(async move {
-            network.set_members(members).await;
-            let _ = done.send(());
-        });
-    }
-
-    /// Commits what must be durable, then does the rest in order.
-    pub(super) fn perform_outputs(&mut self) {
-        let mut records: Vec<Record> = Vec::new();
-        let mut rest: Vec<Output> = Vec::new();
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Persist(more) => records.extend(more),
-                output => rest.push(output),
-            }
-        }
-        let recorded = if records.is_empty() { None } else { self.apply_early(&mut rest) };
-        if self.commit(&records) == Recorded::GivenUp {
-            return;
-        }
-        if let Some(recorded) = recorded {
-            // The hand may have ended.
-            let _ = recorded.send(());
-        }
-        for output in rest {
-            self.perform(output);
-        }
-        self.save_snapshot(CHANGES_PER_SNAPSHOT);
-    }
-
-    /// If effects are the first that the hand is to do, it gets them at once, and prepares while this thread
-    /// records. To be told when that is done.
-    fn apply_early(&mut self, outputs: &mut Vec<Output>) -> Option<Sender<()>> {
-        let is_chore = |output: &Output| {
-            matches!(
-                output,
-                Output::Apply(_) | Output::Look(_) | Output::Retain { .. } | Output::Stage(_)
-            )
-        };
-        let first = outputs.iter().position(is_chore)?;
-        let effects = match &mut outputs[first] {
-            Output::Apply(effects) => std::mem::take(effects),
-            _ => return None,
-        };
-        outputs.remove(first);
-        let (recorded, word) = channel();
-        self.applying += 1;
-        self.chore(Chore::Apply(effects, Some(word)));
-        Some(recorded)
-    }
-
-    fn perform(&mut self, output: Output) {
-        match output {
-            Output::Persist(_) => unreachable!("records are committed before"),
-            Output::Send(to, message) => self.send(to, &message),
-            Output::Broadcast(message) => {
-                if let Err(error) = self.network.broadcast(&message) {
-                    tracing::error!(%error, "a change is too large to send");
-                }
-            }
-            Output::SendLog { to, known } => self.send_log(to, &known),
-            Output::Look(look) => {
-                self.count_look();
-                self.chore(Chore::Look(look));
-            }
-            Output::Apply(effects) => {
-                self.applying += 1;
-                self.chore(Chore::Apply(effects, None));
-            }
-            Output::Retain { hash, bytes } => self.chore(Chore::Retain(hash, bytes)),
-            Output::Stage(contents) => self.chore(Chore::Stage(contents)),
-            Output::Fetch(wanted) => {
-                let (kept, wanted): (Vec<_>, Vec<_>) =
-                    wanted.into_iter().partition(|wanted| self.contents.is_kept(&wanted.hash));
-                kept.into_iter().for_each(|wanted| self.fetch_kept(wanted.hash));
-                self.network.fetch(wanted.into_iter().map(content_request).collect());
-            }
-            Output::Unstage(hash) => self.contents.staging.discard(hash),
-            Output::StopFetching(hashes) => {
-                hashes.into_iter().for_each(|hash| self.contents.staging.discard(hash));
-            }
-            Output::Members(_) => {
-                self.update_own_addresses();
-                if !self.isolated {
-                    let (network, members) = (self.network.clone(), self.known_members());
-                    self.runtime.spawn(async move { network.set_members(members).await });
-                }
-            }
-            Output::Event(event) => self.tell(event),
-        }
-    }
-
-    fn fetch_kept(&self, hash: ContentHash) {
-        if self.kept.send(hash).is_err() {
-            tracing::error!("the thread that copies versions has ended");
-        }
-    }
-
-    fn chore(&mut self, chore: Chore) {
-        if self.hand.send(chore).is_err() {
-            tracing::error!("the disk thread has ended");
-        }
-    }
-
-    fn send(&self, to: MasterId, message: &Message) {
-        if let Err(error) = self.network.send(to, message) {
-            tracing::error!(%error, "a message is too large to send");
-        }
-    }
-
-    fn hand_over(&mut self, HandoverRequest { known, reply }: HandoverRequest) {
-        match self.state.log_after(&known, LOG_PAGE_BYTES_MAX) {
-            Ok(page) => {
-                let left = self.engine.replica().version_vector().ahead_of(&page.known);
-                // The joiner may have hung up.
-                let _ = reply.send(HandoverPage { changes: page.changes, left });
-            }
-            Err(error) => self.log_unread(&error),
-        }
-    }
-
-    fn send_log(&mut self, to: MasterId, known: &VersionVector) {
-        match self.state.log_after(known, LOG_PAGE_BYTES_MAX) {
-            Ok(page) if page.changes.is_empty() => {}
-            Ok(page) => {
-                let changes = page.changes;
-                self.send(to, &Message::Changes { changes, contents: Vec::new() });
-            }
-            Err(error) => self.log_unread(&error),
-        }
-    }
-
-    fn log_unread(&mut self, error: &StateError) {
-        match error.is_lasting() {
-            true => self.give_up(error),
-            false => tracing::error!(%error, "the log could not be read"),
-        }
-    }
-
-    pub(super) fn tell(&mut self, event: Event) {
-        log_event(&event);
-        if self.events.receiver_count() > 0 {
-            let label = |master| MasterLabel::new(master, self.name_of(master));
-            let body = EventBody::from_core(event, label);
-            // Nobody may be listening any more.
-            let _ = self.events.send(EventReport { time_ms: unix_ms(), body });
-        }
-    }
-
-    /// Saves the document when at least `changes` came since the last time.
-    fn save_snapshot(&mut self, changes: u64) {
-        if self.changes_since_snapshot < changes {
-            return;
-        }
-        self.changes_since_snapshot = 0;
-        let saved = self.state.log_position().and_then(|position| {
-            self.state.store_snapshot(&self.engine.replica().save(), position)
-        });
-        match saved {
-            Ok(()) => {}
-            Err(error) if error.is_lasting() => self.give_up(&error),
-            Err(error) => {
-                tracing::warn!(%error, "the document could not be saved; the next start takes longer");
-            }
-        }
-    }
-}
-
-pub(super) fn fetch_failed(hash: ContentHash, failure: FetchFailure) -> Input {
-    let (kind, reason) = match failure {
-        FetchFailure::Missing | FetchFailure::TooMany => return Input::FetchFailed(hash),
-        FetchFailure::NoSpace => {
-            let reason = "no space left on the device, or of a quota, for its content: make room";
-            (ProblemKind::NoSpace, reason.to_owned())
-        }
-        FetchFailure::Disk(reason) => (ProblemKind::Io, reason),
-    };
-    Input::NotTaken { hash, kind, reason }
-}
-
-fn content_request(wanted: Wanted) -> ContentRequest {
-    ContentRequest {
-        hash: wanted.hash,
-        size: wanted.size,
-        providers: wanted.providers,
-        old_version: wanted.old_version,
-    }
-}
-
-fn log_event(event: &Event) {
-    match event {
-        Event::LocalChange { paths, acts } => {
-            let first = paths.first().map(ToString::to_string).unwrap_or_default();
-            tracing::debug!(acts, first, "changed here");
-        }
-        Event::RemoteChange { master, changes } => {
-            tracing::debug!(%master, changes, "changed elsewhere");
-        }
-        Event::Applied { path } => tracing::trace!(%path, "applied"),
-        Event::ConflictOpened { path, kind } => tracing::warn!(%path, ?kind, "conflict"),
-        Event::ConflictClosed { path } => tracing::info!(%path, "conflict closed"),
-        Event::Connected { .. } | Event::Disconnected { .. } => {}
-        Event::ProblemAppeared(problem) => {
-            tracing::warn!(path = %problem.path, reason = %problem.reason, "problem");
-        }
-        Event::ProblemSolved { path } => tracing::info!(%path, "problem solved"),
-        Event::Refused { master, reason } => tracing::warn!(%master, %reason, "refused"),
     }
 }

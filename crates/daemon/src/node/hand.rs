@@ -12,7 +12,8 @@ use pleach_core::values::{
 };
 use pleach_core::vocabulary::{ContentHash, Kind, TreePath};
 
-use super::driver::{Chore, Job, fetch_failed};
+use super::driver::{Chore, Job};
+use super::outputs::fetch_failed;
 use crate::disk::{Cleaner, Disk, Go, LateWriters, VersionId, Watcher, Watching};
 use crate::net::FetchFailure;
 

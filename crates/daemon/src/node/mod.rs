@@ -18,6 +18,8 @@ mod conflicts;
 mod content;
 mod driver;
 mod hand;
+mod membership;
+mod outputs;
 mod peer_problems;
 mod ports;
 mod progress;
