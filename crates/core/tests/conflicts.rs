@@ -360,6 +360,23 @@ fn of_directories_moved_into_each_other_either_may_be_in_the_other() {
 }
 
 #[test]
+fn directory_that_stays_for_its_file_is_settled_with_the_place_that_was_chosen_for_it() {
+    let (mut a, mut b) = masters();
+    a.rename(None, "d", "e");
+    b.rename(None, "d", "f");
+    meet(&mut a, &mut b);
+    let at = a.only_conflict().path.to_string();
+    a.remove(None, &at);
+    b.create(Some(&at), "new", Body::File(file("1")));
+    meet(&mut a, &mut b);
+    let conflict = a.only_conflict();
+    let other = conflict.versions.iter().find(|version| !version.stands).unwrap();
+    b.resolve(&at, Choice::Keep(other.stamp)).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
+}
+
+#[test]
 fn choice_of_what_is_not_open_changes_nothing() {
     let (mut a, mut b) = masters();
     assert_eq!(a.resolve("g", Choice::KeepStanding), Err(ResolveError::NoConflict(path("g"))));

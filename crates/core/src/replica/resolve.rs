@@ -77,7 +77,7 @@ struct Settlement<'a, 'd> {
     path: &'a TreePath,
     standing: NodeId,
     members: Vec<NodeId>,
-    /// Places written for members: whoever deletes one of them after that has seen them.
+    /// Places that were written: whoever deletes one of these nodes after that has seen them.
     placed: BTreeMap<NodeId, Stamp>,
     /// Nodes that were deleted.
     deleted: BTreeSet<NodeId>,
@@ -111,20 +111,22 @@ impl Settlement<'_, '_> {
                     self.tree.fallen().filter(|&other| other != node).collect();
                 for other in others {
                     if let Some((_, place)) = self.tree.place(other) {
-                        self.draft.register(other, Register::Place, Value::Place(place));
+                        self.put(other, place);
                     }
                 }
                 if let Some((between, place)) = self.out_of_the_way(node, &place)? {
-                    let place = Value::Place(place);
-                    let stamp = self.draft.register(between, Register::Place, place);
-                    self.placed.insert(between, stamp);
+                    self.put(between, place);
                 }
             }
-            let stamp = self.draft.register(node, Register::Place, Value::Place(place));
-            self.placed.insert(node, stamp);
+            self.put(node, place);
             settled = true;
         }
         Ok(settled)
+    }
+
+    fn put(&mut self, node: NodeId, place: Place) {
+        let stamp = self.draft.register(node, Register::Place, Value::Place(place));
+        self.placed.insert(node, stamp);
     }
 
     /// A directory is to be where it was kept from, below itself: then the newest move between that and
@@ -194,14 +196,15 @@ impl Settlement<'_, '_> {
         if !is_open && !chosen {
             return false;
         }
-        let mut revived = false;
-        for node in self.members.clone() {
-            if !self.deleted.contains(&node) && self.tree.is_disputed(node) {
-                self.revive(node);
-                revived = true;
-            }
+        let members = self.members.iter().copied().filter(|&node| self.tree.is_disputed(node));
+        // No delete has seen the places that were written just now.
+        let placed = self.placed.keys().copied().filter(|&node| self.tree.was_deleted(node));
+        let mut revived: BTreeSet<NodeId> = members.chain(placed).collect();
+        revived.retain(|node| !self.deleted.contains(node));
+        for &node in &revived {
+            self.revive(node);
         }
-        if revived {
+        if !revived.is_empty() {
             self.revive_above();
         }
         is_open

@@ -44,10 +44,19 @@ impl Tree {
     /// Whether `node` lives although somebody has deleted it, who had not seen all of it (R3).
     #[must_use]
     pub fn is_disputed(&self, node: NodeId) -> bool {
-        self.key(node).is_some_and(|key| {
+        let lives = |key: Key| {
             let node = &self.nodes[key.0 as usize];
-            let mut removals = node.removals.iter().flatten();
-            node.is_attached && !node.is_dead && removals.any(|removal| !self.is_void(removal))
+            node.is_attached && !node.is_dead
+        };
+        self.key(node).is_some_and(lives) && self.was_deleted(node)
+    }
+
+    /// Whether somebody has deleted `node`, and that holds (R4), dead as it is or not.
+    #[must_use]
+    pub fn was_deleted(&self, node: NodeId) -> bool {
+        self.key(node).is_some_and(|key| {
+            let mut removals = self.nodes[key.0 as usize].removals.iter().flatten();
+            removals.any(|removal| !self.is_void(removal))
         })
     }
 
