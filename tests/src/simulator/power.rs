@@ -101,13 +101,19 @@ fn base(durable: &Durable) -> Result<Base, String> {
 fn undurable(disk: &Disk, before: &Base, after: &Base, id: BaseId) -> Option<String> {
     let was = before.path(id).zip(before.entry(id));
     let is = after.path(id).zip(after.entry(id));
-    is.as_ref()
-        .and_then(|(path, entry)| missing(disk, path, entry))
-        .or_else(|| was.and_then(|(path, entry)| returning(disk, &path, entry, is)))
+    // What was there before may have been elsewhere in between, and a cut may bring it back to there: to find
+    // it there is to find the user's rename.
+    let stays = was.as_ref().zip(is.as_ref()).is_some_and(|((from, before), (to, after))| {
+        from == to && before.fingerprint.same_object(&after.fingerprint)
+    });
+    let taken = is.as_ref().and_then(|(path, entry)| {
+        torn(disk, path, entry).or_else(|| missing(disk, path, entry).filter(|_| !stays))
+    });
+    taken.or_else(|| was.and_then(|(path, entry)| returning(disk, &path, entry, is)))
 }
 
-/// The entry is on the disk as it is recorded, and a cut could take it or its bytes.
-fn missing(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
+/// The file has the bytes that are recorded, and a cut could take them.
+fn torn(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
     let recorded = &entry.fingerprint;
     if let Body::File(content) = &entry.body
         && let Some((key, now)) = disk.find_object(recorded)
@@ -117,6 +123,12 @@ fn missing(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
     {
         return Some(format!("the bytes of {path} are recorded, and could be lost"));
     }
+    None
+}
+
+/// The entry is where it is recorded, and a cut could take it away.
+fn missing(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
+    let recorded = &entry.fingerprint;
     let same = |now: &Fingerprint| match entry.body {
         Body::Directory { .. } => recorded.same_object(now),
         Body::File(_) | Body::Symlink { .. } => recorded == now,

@@ -119,9 +119,9 @@ pub struct Engine {
     /// Entries of which an effect failed that may have been done all the same, until they are found again; and
     /// what it may have put in their place.
     doubtful: BTreeMap<BaseId, Vec<Body>>,
-    /// Entries of a base that was copied here, until they are found.
+    /// Entries with an open conflict, of a base that was copied here, until they are found.
     copied: BTreeSet<BaseId>,
-    /// Whether that is still noted.
+    /// Whether it is still noted that the base was copied here.
     is_copied: bool,
     /// Entries that the base has in the parking area and that are not there: a crash came after they left
     /// it. The first look at everything finds them, or else they are gone.

@@ -85,13 +85,7 @@ impl Engine {
         let mut disturbed: BTreeSet<BaseId> =
             stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
         let is_copied = disturbed.remove(&BaseId(COPIED_HERE));
-        // Alone, it has had nothing to do for anybody.
-        let is_doubtful = is_copied && replica.members().len() > 1;
-        let is_disputed = |entry: &BaseEntry| {
-            entry.standing().is_some_and(|node| !replica.conflicts_at(node).is_empty())
-        };
-        let disputed = base.iter().filter(|&(_, entry)| is_doubtful && is_disputed(entry));
-        let copied = disputed.map(|(id, _)| id).filter(|&id| id != BaseId::ROOT).collect();
+        let copied = if is_copied { disputed(&base, &replica) } else { BTreeSet::new() };
         let nodes = replica.tree().nodes();
         let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
         Ok(Self {
@@ -141,6 +135,17 @@ impl Engine {
             outputs: VecDeque::new(),
         })
     }
+}
+
+/// Entries of the base with an open conflict. A master that is alone has none of another's making.
+fn disputed(base: &Base, replica: &Replica) -> BTreeSet<BaseId> {
+    if replica.members().len() < 2 {
+        return BTreeSet::new();
+    }
+    let is_disputed = |entry: &BaseEntry| {
+        entry.standing().is_some_and(|node| !replica.conflicts_at(node).is_empty())
+    };
+    base.iter().filter(|(_, entry)| is_disputed(entry)).map(|(id, _)| id).collect()
 }
 
 /// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as

@@ -46,8 +46,8 @@ pub struct SnapshotRules<'a> {
     /// Entries that an effect of ours may have replaced or removed without anybody knowing: what a user did
     /// in their place may have seen the one or the other.
     pub doubtful: Doubtful<'a>,
-    /// Entries of a base that is of another time or another disk: our own effects may have done any of what
-    /// differs, and for changes that are not known any more.
+    /// Entries with an open conflict, of a base that is of another time or another disk: our own effects may
+    /// have done any of what differs, and for changes that are not known any more.
     pub copied: &'a BTreeSet<BaseId>,
 }
 
