@@ -1,11 +1,10 @@
 //! Running a master in the foreground, with this program's log and failures.
 
 use std::io::{self, IsTerminal};
-use std::path::Path;
 
 use pleach_daemon::foreground::{self, ForegroundError, ShowProgress};
 use pleach_daemon::log;
-use pleach_daemon::node::Node;
+use pleach_daemon::node::{Node, NodeBuilder};
 use tokio::runtime::Runtime;
 
 use crate::arguments::Running;
@@ -17,10 +16,10 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     foreground::runtime().map_err(|e| Failure::new(format!("cannot start threads: {e}")))
 }
 
-/// Runs the master in `root`: `ready` is called once it runs. Returns after SIGTERM, SIGINT or a request
+/// Runs a master: `ready` is called once it runs. Returns after SIGTERM, SIGINT or a request
 /// to stop; a second signal ends it at once.
 pub(crate) fn run(
-    root: &Path,
+    master: NodeBuilder,
     running: &Running,
     ready: impl AsyncFnOnce(&Node) -> Result<(), Failure>,
 ) -> Result<Code, Failure> {
@@ -31,7 +30,8 @@ pub(crate) fn run(
         None => log::init(filter, io::stderr),
     };
     logging.map_err(Failure::usage)?;
-    let ran = foreground::run(root, &running.listen, above.as_ref().map(show_below), ready);
+    let master = master.listen(running.listen.clone());
+    let ran = foreground::run(master, above.as_ref().map(show_below), ready);
     if let Some(log) = above {
         log.end();
     }

@@ -1,18 +1,16 @@
 //! Running one master in the foreground, until a signal or a request ends it: what `pleach daemon` and
 //! `pleachd` do.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::control::{EventBody, EventReport, WorkKind};
-use crate::node::{Node, StartError};
+use crate::node::{Node, NodeBuilder, StartError};
 
 /// How long a clean stop may take while nothing is written to the tree. What is being worked out then is
 /// not recorded, so that nobody knows of it, and the next start works it out anew.
@@ -62,47 +60,41 @@ pub fn runtime() -> std::io::Result<Runtime> {
 /// none for a while.
 pub type ShowProgress = Box<dyn FnMut(Option<&EventBody>) + Send>;
 
-/// Runs the master in `root`, listening on `listen` or, if that is empty, where the settings say. How far
-/// long work has come goes to `progress`, or without one to the log, now and then. `ready` is called once
-/// it runs. Returns after SIGTERM, SIGINT or a request to stop; a second signal ends it at
-/// once.
+/// Runs a master. How far long work has come goes to `progress`, or without one to the log, now and then.
+/// `ready` is called once it runs. Returns after SIGTERM, SIGINT or a request to stop; a second signal ends
+/// it at once.
 ///
 /// # Errors
 /// If it can't be started, `ready` fails, or it does not end cleanly.
 pub fn run<E>(
-    root: &Path,
-    listen: &[Multiaddr],
+    master: NodeBuilder,
     progress: Option<ShowProgress>,
     ready: impl AsyncFnOnce(&Node) -> Result<(), E>,
 ) -> Result<(), ForegroundError<E>> {
     let runtime = runtime()?;
-    let outcome = runtime.block_on(run_until_told(root, listen, progress, ready));
+    let outcome = runtime.block_on(run_until_told(master, progress, ready));
     // A blocking read of the runtime's own may still wait for input that never comes.
     runtime.shutdown_background();
     outcome
 }
 
 async fn run_until_told<E>(
-    root: &Path,
-    listen: &[Multiaddr],
+    master: NodeBuilder,
     progress: Option<ShowProgress>,
     ready: impl AsyncFnOnce(&Node) -> Result<(), E>,
 ) -> Result<(), ForegroundError<E>> {
     let mut signals = Signals::listen()?;
-    let mut builder = Node::builder(root);
-    if !listen.is_empty() {
-        builder = builder.listen(listen.to_vec());
-    }
     // A large store takes its time to open, and nothing is lost by giving that up.
-    let starting = tokio::spawn(builder.start());
+    let root = master.dir().to_owned();
+    let starting = tokio::spawn(master.start());
     let node = tokio::select! {
         started = starting => started.map_err(std::io::Error::other)??,
         () = signals.next() => return Ok(()),
     };
     tokio::spawn(show(node.handle().events(), progress.unwrap_or_else(log_now_and_then)));
     let addresses: Vec<_> = node.listen_addrs().iter().map(ToString::to_string).collect();
-    let (version, root) = (env!("CARGO_PKG_VERSION"), root.display());
-    tracing::info!(version, %root, listen = addresses.join(" "), "running");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, root = %root.display(), listen = addresses.join(" "), "running");
     let readied = ready(&node).await.map_err(ForegroundError::Ready);
     if readied.is_ok() {
         tokio::select! {

@@ -194,6 +194,16 @@ impl Master {
         }
     }
 
+    /// Starts the command that makes it a master of the ticket's store and then is its daemon.
+    ///
+    /// # Panics
+    ///
+    /// When it runs already.
+    pub fn start_joining(&mut self, ticket: &str) {
+        let name = self.name.clone();
+        self.spawn(&["up", "--join", ticket, "--name", &name], &[]);
+    }
+
     /// Starts its daemon and waits until it answers.
     ///
     /// # Panics
@@ -225,12 +235,24 @@ impl Master {
     }
 
     fn try_start_with(&mut self, environment: &[(&str, &str)]) -> Result<(), Ran> {
+        self.spawn(&["daemon"], environment);
+        let what = format!("the daemon of {} answers", self.name);
+        wait_until(&what, Duration::from_secs(60), || {
+            if let Some(ran) = self.take_end() {
+                return Ok(Err(ran));
+            }
+            let ran = self.pleach(["status", ".", "--json"]);
+            if ran.code == 0 { Ok(Ok(())) } else { Err(ran.to_string()) }
+        })
+    }
+
+    fn spawn(&mut self, command: &[&str], environment: &[(&str, &str)]) {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
         let said_before = self.log().len();
         let daemon = self
             .binary()
-            .arg("daemon")
+            .args(command)
             .arg(&self.directory)
             .args(["--listen", &self.listen])
             .envs(environment.iter().copied())
@@ -241,14 +263,6 @@ impl Master {
             .expect("the binary can be started");
         self.daemon = Some(daemon);
         self.said_before = said_before;
-        let what = format!("the daemon of {} answers", self.name);
-        wait_until(&what, Duration::from_secs(60), || {
-            if let Some(ran) = self.take_end() {
-                return Ok(Err(ran));
-            }
-            let ran = self.pleach(["status", ".", "--json"]);
-            if ran.code == 0 { Ok(Ok(())) } else { Err(ran.to_string()) }
-        })
     }
 
     /// How its daemon ended and what it had logged since its start, if it has ended.

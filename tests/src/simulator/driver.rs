@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use pleach_core::engine::{Engine, Hint, Identity, Input, Output, Signer, Stored};
+use pleach_core::engine::{Changes, Engine, Hint, Identity, Input, Output, Signer, Stored};
 use pleach_core::values::{
     ChangeId, Effect, Location, Look, Looked, Member, Outcome, Problem, ProblemKind, Record,
     Signature, SignedChange,
@@ -249,8 +249,10 @@ impl Master {
         let mut retained = self.disk.version_hashes();
         retained.extend(self.durable.retained.keys());
         let stored = Stored {
-            snapshot: self.durable.snapshot.as_ref().map(|(bytes, _)| bytes.clone()),
-            log: self.durable.log[from..].to_vec(),
+            changes: Changes::Stored {
+                snapshot: self.durable.snapshot.as_ref().map(|(bytes, _)| bytes.clone()),
+                log: self.durable.log[from..].to_vec(),
+            },
             base: rows(&self.durable.base),
             intents: rows(&self.durable.intents),
             parked: self.disk.parked(),

@@ -1,5 +1,6 @@
 //! `pleach daemon DIR [--listen MULTIADDR]...`
 
+use pleach_daemon::node::Node;
 use pleach_daemon::store;
 
 use crate::arguments::Daemon;
@@ -8,5 +9,5 @@ use crate::running;
 
 pub(super) fn run(daemon: &Daemon) -> Result<Code, Failure> {
     let root = store::root_at(&daemon.dir)?;
-    running::run(&root, &daemon.running, async |_| Ok(()))
+    running::run(Node::builder(root), &daemon.running, async |_| Ok(()))
 }

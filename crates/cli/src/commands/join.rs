@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pleach_daemon::store::{self, HandoverProgress, Made};
+use pleach_daemon::store::{self, HandoverProgress, Joined, Made};
 
 use crate::arguments::Join;
 use crate::failure::{Code, Failure};
@@ -13,7 +13,7 @@ use crate::running;
 
 pub(super) fn run(join: &Join, output: &Output) -> Result<Code, Failure> {
     let name = join.name.clone().unwrap_or_else(store::default_name);
-    let made = join_store(&join.dir, &join.ticket, &name, output)?;
+    let made = join_store(&join.dir, &join.ticket, &name, output)?.made;
     output.facts(&made, |made, style| {
         let next = format!("next: pleach daemon {}", made.root.display());
         format!("{}\n{}\n", joined(made, style), style.dim(next))
@@ -27,21 +27,21 @@ pub(super) fn join_store(
     ticket: &str,
     name: &str,
     output: &Output,
-) -> Result<Made, Failure> {
+) -> Result<Joined, Failure> {
     let mut progress = Progress::new(output);
     let show = |HandoverProgress { changes, left, bytes }| {
         let total = changes + left;
         let (what, unit) = ("getting the tree", "changes");
         progress.show(Stage { what, unit, done: changes, total, bytes, bytes_total: None });
     };
-    let made = running::runtime()?.block_on(store::join(dir, ticket, name, show))?;
+    let joined = running::runtime()?.block_on(store::join(dir, ticket, name, show))?;
     drop(progress);
-    let incomplete = made.taken_over.as_ref().and_then(|taken| taken.incomplete.as_ref());
+    let incomplete = joined.made.taken_over.as_ref().and_then(|taken| taken.incomplete.as_ref());
     if let Some(reason) = incomplete {
         let warning = output.style_of_errors().warn("not all of the tree is here yet:");
         eprintln!("{warning} {reason}; what has come is kept, and the daemon gets the rest");
     }
-    Ok(made)
+    Ok(joined)
 }
 
 pub(super) fn joined(made: &Made, style: Style) -> String {

@@ -1,10 +1,10 @@
 //! `pleach up DIR [--join TICKET] [--name NAME] [--listen MULTIADDR]...`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pleach_daemon::control::{Reply, Request};
-use pleach_daemon::node::Node;
-use pleach_daemon::store::{self, StoreError};
+use pleach_daemon::node::{Node, NodeBuilder};
+use pleach_daemon::store::{self, Joined, StoreError};
 
 use super::{init, join};
 use crate::arguments::Up;
@@ -16,36 +16,31 @@ use crate::running;
 const TICKET_SECONDS: u64 = 24 * 3600;
 
 pub(super) fn run(up: &Up, output: &Output) -> Result<Code, Failure> {
-    let root = match store::root_at(&up.dir) {
+    let (root, master) = match store::root_at(&up.dir) {
         Ok(root) => {
             if up.join.is_some() {
                 output.remark(|_| {
                     format!("{} is a master already: the ticket is left unused\n", root.display())
                 })?;
             }
-            root
+            (root.clone(), Node::builder(root))
         }
         Err(StoreError::NotAStore { .. } | StoreError::Unfinished { .. }) => make(up, output)?,
         Err(error) => return Err(error.into()),
     };
-    running::run(&root, &up.running, async |node| say_how_others_join(node, &root, output).await)
+    running::run(master, &up.running, async |node| say_how_others_join(node, &root, output).await)
 }
 
-fn make(up: &Up, output: &Output) -> Result<std::path::PathBuf, Failure> {
+fn make(up: &Up, output: &Output) -> Result<(PathBuf, NodeBuilder), Failure> {
     let name = up.name.clone().unwrap_or_else(store::default_name);
-    let made = match &up.join {
-        Some(ticket) => {
-            let made = join::join_store(&up.dir, ticket, &name, output)?;
-            output.remark(|style| format!("{}\n", join::joined(&made, style)))?;
-            made
-        }
-        None => {
-            let made = init::init_store(&up.dir, &name, output)?;
-            output.remark(|style| format!("{}\n", init::founded(&made, style)))?;
-            made
-        }
+    let Some(ticket) = &up.join else {
+        let made = init::init_store(&up.dir, &name, output)?;
+        output.remark(|style| format!("{}\n", init::founded(&made, style)))?;
+        return Ok((made.root.clone(), Node::builder(made.root)));
     };
-    Ok(made.root)
+    let Joined { made, replica } = join::join_store(&up.dir, ticket, &name, output)?;
+    output.remark(|style| format!("{}\n", join::joined(&made, style)))?;
+    Ok((made.root.clone(), Node::builder(made.root).replica(replica)))
 }
 
 /// Shows a ticket to a person; a log, which others may read, gets the command that prints one.

@@ -38,7 +38,7 @@ use problems::{Blocked, Problems};
 
 pub use guard::{Judgement, Withheld};
 pub use io::{Hint, Input, Output, Wanted};
-pub use open::{COPIED_HERE, Identity, OpenError, Stored};
+pub use open::{COPIED_HERE, Changes, Identity, OpenError, Stored};
 pub use peers::Peer;
 pub use settings::{SETTINGS, Setting, SettingError};
 

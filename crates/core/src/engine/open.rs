@@ -37,10 +37,8 @@ pub struct Identity {
 /// What an earlier run left behind; all empty for a new store.
 #[derive(Debug, Default)]
 pub struct Stored {
-    /// The document as [`Replica::save`] gave it.
-    pub snapshot: Option<Vec<u8>>,
-    /// The changes logged after the snapshot, in order.
-    pub log: Vec<SignedChange>,
+    /// The changes.
+    pub changes: Changes,
     /// The rows of the base.
     pub base: Vec<(u64, Vec<u8>)>,
     /// The rows of the effects in flight.
@@ -54,6 +52,26 @@ pub struct Stored {
     /// The objects that were put aside last, at least as many as a batch of effects has: the base may not
     /// know yet that something else has taken their place.
     pub put_aside: Vec<Fingerprint>,
+}
+
+/// The changes that were stored.
+#[derive(Debug)]
+pub enum Changes {
+    /// As they were stored.
+    Stored {
+        /// The document as [`Replica::save`] gave it.
+        snapshot: Option<Vec<u8>>,
+        /// The changes logged after the snapshot, in order.
+        log: Vec<SignedChange>,
+    },
+    /// As a replica that has read them already, and nothing else.
+    Read(Box<Replica>),
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::Stored { snapshot: None, log: Vec::new() }
+    }
 }
 
 /// Why an engine can't be opened.
@@ -70,7 +88,15 @@ pub enum OpenError {
 impl Engine {
     /// Opens an engine on what is durable.
     pub fn open(identity: Identity, stored: Stored) -> Result<Self, OpenError> {
-        let replica = Replica::open(identity.writer, stored.snapshot.as_deref(), stored.log)?;
+        let replica = match stored.changes {
+            Changes::Stored { snapshot, log } => {
+                Replica::open(identity.writer, snapshot.as_deref(), log)?
+            }
+            Changes::Read(mut replica) => {
+                replica.set_writer(identity.writer);
+                *replica
+            }
+        };
         let mut base = Base::load(stored.base)?;
         let parked = stored.parked.into_iter().map(BaseId).filter(|&id| id != BaseId::ROOT);
         let parked: BTreeSet<BaseId> = parked.collect();

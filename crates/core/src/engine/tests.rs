@@ -102,7 +102,8 @@ impl Bench {
             }
         }
         let (base, intents) = (Vec::from_iter(base), Vec::from_iter(intents));
-        Stored { log, base, intents, ..Stored::default() }
+        let changes = Changes::Stored { snapshot: None, log };
+        Stored { changes, base, intents, ..Stored::default() }
     }
 
     /// Starts again on what was stored once and has been copied here.
@@ -180,7 +181,8 @@ fn with_a_conflict() -> Bench {
     let mut bench = with_two_files();
     let other = MasterId([2; 32]);
     let writer = WriterId::new(other, [9; 8]);
-    let mut replica = Replica::open(writer, None, bench.stored().log).unwrap();
+    let Changes::Stored { log, .. } = bench.stored().changes else { unreachable!() };
+    let mut replica = Replica::open(writer, None, log).unwrap();
     let tree = replica.tree();
     let entry = tree.entry(tree.lookup(&path("f")).unwrap()).unwrap().nodes;
     let content = FileContent {

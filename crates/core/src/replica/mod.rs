@@ -142,6 +142,11 @@ impl Replica {
         Ok(Self { document, tree, members, unix_ms: 0 })
     }
 
+    /// Writes as `writer` from now on: one that has never been used.
+    pub fn set_writer(&mut self, writer: WriterId) {
+        self.document.set_writer(writer);
+    }
+
     /// The replica without its log and without the changes that wait: what [`Self::open`] takes.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {

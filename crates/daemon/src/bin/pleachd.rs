@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pleach_daemon::foreground::{self, ForegroundError};
-use pleach_daemon::node::StartError;
+use pleach_daemon::node::{Node, StartError};
 use pleach_daemon::{Multiaddr, log, store};
 
 const USAGE: &str = "usage: pleachd DIR [--listen MULTIADDR]...
@@ -64,7 +64,8 @@ fn run(dir: &std::path::Path, listen: &[Multiaddr]) -> Result<(), (String, u8)> 
     log::init(None, std::io::stderr).map_err(|e| (e.to_string(), 2))?;
     let root =
         store::root_at(dir).map_err(|e| (e.to_string(), if e.is_usage() { 2 } else { 1 }))?;
-    let run = foreground::run(&root, listen, None, async |_| Ok::<_, std::convert::Infallible>(()));
+    let master = Node::builder(root).listen(listen.to_vec());
+    let run = foreground::run(master, None, async |_| Ok::<_, std::convert::Infallible>(()));
     run.map_err(|e: ForegroundError<_>| match &e {
         ForegroundError::Start(StartError::Store(error)) if error.is_usage() => (e.to_string(), 2),
         _ => (e.to_string(), 1),

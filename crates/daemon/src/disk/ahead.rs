@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pleach_core::vocabulary::ContentHash;
@@ -34,6 +34,8 @@ const BYTES_MAX: usize = 16 << 20;
 pub(super) struct Ahead {
     written: Mutex<Written>,
     turn: AtomicUsize,
+    /// The permissions that the last file was to have: those of the next one are likely the same.
+    mode: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -115,13 +117,17 @@ impl Staging {
     fn write_new(&self, name: &str, bytes: &[u8]) -> Result<(), Errno> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
+        let mode = Mode::RUSR
+            | Mode::WUSR
+            | Mode::from_raw_mode(self.ahead().mode.load(Ordering::Relaxed));
         let file = rustix::fs::openat(self.directory(), name, flags, mode)?;
         write_sparse(&file, bytes)
     }
 
-    /// Takes out the file of a content that was written ahead: its name, and an open handle to it.
-    pub(super) fn take_ahead(&self, hash: &ContentHash) -> Option<(String, OwnedFd)> {
+    /// Takes out the file of a content that was written ahead: its name, and an open handle to it. It is to
+    /// have `mode`.
+    pub(super) fn take_ahead(&self, hash: &ContentHash, mode: Mode) -> Option<(String, OwnedFd)> {
+        self.ahead().mode.store(mode.bits(), Ordering::Relaxed);
         let name = {
             let mut written = self.ahead().written();
             let (name, length) = written.files.remove(hash)?;

@@ -72,10 +72,13 @@ impl Disk {
                     Err(errno) => return Err(content_problem(errno, plan.path)),
                 }
             }
-            PutSource::Inline(_) => match self.staging.take_ahead(&hash) {
-                Some((name, file)) => (name, None, Some(file)),
-                None => (self.staging.fresh_name(), None, None),
-            },
+            PutSource::Inline(_) => {
+                let mode = self.attributes.mode_to_make(plan.attributes);
+                match self.staging.take_ahead(&hash, mode) {
+                    Some((name, file)) => (name, None, Some(file)),
+                    None => (self.staging.fresh_name(), None, None),
+                }
+            }
             _ => (self.staging.fresh_name(), None, None),
         };
         let filled = match written {

@@ -138,11 +138,14 @@ impl Lane<'_> {
         for (hash, _) in held {
             self.network.fetcher.done(hash);
         }
-        // What there is no room for is not asked for: it would be, each time that it is tried again.
+        // What there is no room for is not asked for: it would be, each time that it is tried again. Room for
+        // all is room for each.
+        let all = wanted.iter().map(|(_, size)| size).sum();
+        let fits = sink.room_for(all).is_ok();
         let mut room = Ok(());
-        let (wanted, refused): (Vec<_>, Vec<_>) = wanted
-            .into_iter()
-            .partition(|(_, size)| sink.room_for(*size).map_err(|error| room = Err(error)).is_ok());
+        let (wanted, refused): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, size)| {
+            fits || sink.room_for(*size).map_err(|error| room = Err(error)).is_ok()
+        });
         if let Err(error) = room {
             for (hash, _) in refused {
                 self.network.fetcher.failed(hash, FetchFailure::of_disk(&error));

@@ -91,6 +91,7 @@ pub enum Discovery {
 
 /// What a network needs to start.
 #[allow(missing_debug_implementations, reason = "holds trait objects")]
+#[derive(Clone)]
 pub struct NetConfig {
     /// This master's key.
     pub key: MasterKey,

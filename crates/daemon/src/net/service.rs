@@ -199,6 +199,8 @@ pub(super) async fn start(
     let roster = Roster::Store { members, invitations: shared.invitations.clone() };
     let mdns = match config.discovery {
         Discovery::Off => None,
+        // Nobody else could reach it.
+        Discovery::Mdns if config.listen.iter().all(is_loopback) => None,
         Discovery::Mdns => mdns::tokio::Behaviour::new(mdns::Config::default(), me)
             .inspect_err(|error| tracing::warn!(%error, "no multicast discovery"))
             .ok(),

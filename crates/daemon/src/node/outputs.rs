@@ -10,12 +10,10 @@ use super::driver::{Chore, Driver, unix_ms};
 use super::recording::Recorded;
 use crate::control::{EventBody, EventReport, MasterLabel};
 use crate::net::{ContentRequest, FetchFailure, HandoverPage, HandoverRequest};
-use crate::state::StateError;
+use crate::state::{CHANGES_PER_SNAPSHOT, StateError};
 
 /// How many bytes of changes answer one request for what is missing; the receiver asks for more.
 const LOG_PAGE_BYTES_MAX: usize = 3 << 20;
-/// After so many changes the document is saved anew, so that a start need not replay them.
-const CHANGES_PER_SNAPSHOT: u64 = 2_000;
 
 impl Driver {
     /// Commits what must be durable, then does the rest in order.

@@ -29,6 +29,9 @@ pub use log::LogPage;
 use schema::{Table, checksum};
 use sharing::Sharing;
 
+/// After so many changes the document is saved anew, so that a start need not replay them.
+pub const CHANGES_PER_SNAPSHOT: u64 = 2_000;
+
 /// The facts kept about store and master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MetaKey {
@@ -391,6 +394,18 @@ impl State {
             Some(_) => Err(self.damaged("the document's snapshot".to_owned())),
             None => Ok(None),
         }
+    }
+
+    /// How far in the log the saved document goes; 0 without one.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub fn snapshot_position(&self) -> Result<u64, StateError> {
+        self.connection
+            .query_row("SELECT position FROM snapshot", [], |row| row.get::<_, i64>(0))
+            .optional()
+            .map(|position| position.unwrap_or(0).cast_unsigned())
+            .map_err(error::at(&self.path))
     }
 
     /// What the document is made of. The log has all changes there ever were, so that it takes the place of

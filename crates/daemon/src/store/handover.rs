@@ -11,7 +11,7 @@ use pleach_core::vocabulary::{MasterId, WriterId};
 use super::StoreError;
 use crate::control::Counts;
 use crate::net::{Handover, HandoverPage};
-use crate::state::State;
+use crate::state::{CHANGES_PER_SNAPSHOT, State};
 
 /// How far the taking over has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,7 @@ enum Step {
 }
 
 /// Takes over what `handover` offers into `state`, which is empty or has what an earlier attempt took.
+/// Answers that, and the document as it is now.
 ///
 /// # Errors
 /// If the state can't be read or written. That the other side ends it early is no error.
@@ -59,7 +60,7 @@ pub(super) async fn take_over(
     founder: MasterId,
     mut handover: Handover,
     mut progress: impl FnMut(HandoverProgress),
-) -> Result<TakenOver, StoreError> {
+) -> Result<(TakenOver, Replica), StoreError> {
     let mut taking = Taking::new(state, founder)?;
     let mut done = HandoverProgress::default();
     let incomplete = loop {
@@ -118,13 +119,14 @@ impl Taking {
         })
     }
 
-    fn finish(mut self, incomplete: Option<String>) -> Result<TakenOver, StoreError> {
+    /// A short log is read as fast as a saved document.
+    fn finish(mut self, incomplete: Option<String>) -> Result<(TakenOver, Replica), StoreError> {
         let position = self.state.log_position()?;
-        if position > 0 {
+        if position >= CHANGES_PER_SNAPSHOT {
             self.state.store_snapshot(&self.replica.save(), position)?;
         }
         let tree = Counts::of(self.replica.tree().entries().map(|(_, entry)| entry.body));
         let changes = self.replica.version_vector().iter().map(|(_, last)| last).sum();
-        Ok(TakenOver { changes, tree, incomplete })
+        Ok((TakenOver { changes, tree, incomplete }, self.replica))
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pleach_core::replica::Replica;
 use pleach_core::values::Member;
 
 use super::found::{directory, is_finished, refuse_around, refuse_inside};
@@ -22,6 +23,15 @@ struct Facts {
     seed: StoreSeed,
     store_name: String,
     introduction: Vec<Member>,
+}
+
+/// A store that was joined.
+#[derive(Debug)]
+pub struct Joined {
+    /// What was made.
+    pub made: Made,
+    /// What was taken over, read already: a node that is started now need not read it again.
+    pub replica: Replica,
 }
 
 /// Makes `dir`, with what it holds, the first master of a new store, called `name`. The store is called
@@ -52,7 +62,7 @@ pub async fn join(
     ticket: &str,
     name: &str,
     progress: impl FnMut(HandoverProgress),
-) -> Result<Made, StoreError> {
+) -> Result<Joined, StoreError> {
     let ticket: Ticket = ticket.parse()?;
     ticket.check_expiry(unix_ms().unsigned_abs() / 1_000)?;
     let path = checked(dir, name)?;
@@ -81,8 +91,8 @@ pub async fn join(
     let facts = Facts { seed: outcome.seed, store_name, introduction };
     let made = making.finish(&key, name, facts)?;
     let state = State::open(&state_path(&path))?;
-    let taken_over = take_over(state, founder, handover, progress).await?;
-    Ok(Made { taken_over: Some(taken_over), ..made })
+    let (taken_over, replica) = take_over(state, founder, handover, progress).await?;
+    Ok(Joined { made: Made { taken_over: Some(taken_over), ..made }, replica })
 }
 
 /// What a master is called unless its operator says otherwise: the host's name.

@@ -28,7 +28,7 @@ use pleach_core::values::Member;
 pub use error::StoreError;
 pub use found::{find, root_at};
 pub use handover::{HandoverProgress, TakenOver};
-pub use make::{default_name, init, join};
+pub use make::{Joined, default_name, init, join};
 
 use crate::config::Config;
 use crate::disk::Root;

@@ -5,7 +5,9 @@ use std::path::Path;
 use pleach_core::replica::Replica;
 use pleach_core::values::{Signature, SignedChange};
 use pleach_core::vocabulary::{VersionVector, WriterId};
+use pleach_daemon::control::{Reply, Request};
 use pleach_daemon::net::{HandoverPage, JoinGrant, NetEvent, Speaks, join};
+use pleach_daemon::node::Node;
 use pleach_daemon::offline;
 use pleach_daemon::state::State;
 use pleach_daemon::store::{self, Made};
@@ -55,7 +57,7 @@ async fn let_in(mut a: Master, pages: Pages) {
 }
 
 async fn join_at(dir: &Path, ticket: &Ticket) -> Made {
-    store::join(dir, &ticket.to_string(), "web-2", |_| ()).await.unwrap()
+    store::join(dir, &ticket.to_string(), "web-2", |_| ()).await.unwrap().made
 }
 
 fn recorded(dir: &Path) -> Vec<SignedChange> {
@@ -77,13 +79,36 @@ async fn joiner_takes_the_log_over_page_by_page() {
     let ticket = ticket.to_string();
     let made =
         store::join(dir.path(), &ticket, "web-2", |step| steps.push((step.changes, step.left)));
-    let taken = made.await.unwrap().taken_over.unwrap();
+    let taken = made.await.unwrap().made.taken_over.unwrap();
     assert_eq!((taken.changes, taken.incomplete), (9, None));
     assert_eq!(steps, [(3, 6), (6, 3), (9, 0)]);
     assert_eq!(recorded(dir.path()), history);
     let names: Vec<_> =
         offline::status(dir.path()).unwrap().masters.into_iter().map(|m| m.name).collect();
     assert!(names.contains(&"master-9".to_owned()), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_goes_on_with_what_was_taken_over_unless_something_else_is_stored() {
+    for is_read_on in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let a = Master::start(1).await;
+        let ticket = invite(&a).to_string();
+        let page = HandoverPage { changes: history(9), left: 0 };
+        tokio::spawn(let_in(a, vec![page]));
+        let joined = store::join(dir.path(), &ticket, "web-2", |_| ()).await.unwrap();
+        let other = Replica::new(WriterId([0; 16]));
+        let replica = if is_read_on { joined.replica } else { other };
+        let loopback = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let node = Node::builder(dir.path()).listen(vec![loopback]).replica(replica);
+        let node = node.start().await.unwrap();
+        let Ok(Reply::Status(status)) = node.handle().call(Request::Status).await else {
+            panic!("no status")
+        };
+        let names: Vec<_> = status.masters.into_iter().map(|m| m.name).collect();
+        assert!(names.contains(&"master-9".to_owned()), "{names:?}");
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pleach_daemon::control::{ConflictReport, Pick, Reply, Request};
 use pleach_daemon::net::Discovery;
-use pleach_daemon::node::Node;
+use pleach_daemon::node::{Node, NodeBuilder};
 use pleach_daemon::store;
 
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ impl Master {
     /// Makes `dir` the first master of a new store and starts it.
     pub(super) async fn found(name: &'static str, dir: &Path) -> Result<Self, Failure> {
         store::init(dir, name)?;
-        Self::start(name, dir).await
+        Self::start(name, dir, Node::builder(dir)).await
     }
 
     /// Makes `dir` one more master of this one's store and starts it.
@@ -29,14 +29,13 @@ impl Master {
             Reply::Invite(report) => report.ticket,
             _ => return Err(unexpected()),
         };
-        store::join(dir, &ticket, name, |_| ()).await?;
-        Self::start(name, dir).await
+        let joined = store::join(dir, &ticket, name, |_| ()).await?;
+        Self::start(name, dir, Node::builder(dir).replica(joined.replica)).await
     }
 
-    async fn start(name: &'static str, dir: &Path) -> Result<Self, Failure> {
+    async fn start(name: &'static str, dir: &Path, node: NodeBuilder) -> Result<Self, Failure> {
         let loopback = "/ip4/127.0.0.1/tcp/0".parse().map_err(Failure::new)?;
-        let node =
-            Node::builder(dir).listen(vec![loopback]).discovery(Discovery::Off).start().await?;
+        let node = node.listen(vec![loopback]).discovery(Discovery::Off).start().await?;
         Ok(Self { name, dir: dir.to_owned(), node })
     }
 
