@@ -396,6 +396,17 @@ impl Engine {
         self.touched.append(&mut self.stalled);
     }
 
+    /// With all of the tree on the disk, nothing that is staged is of any use: it came in the midst of a batch,
+    /// or something newer has taken its place.
+    fn unstage_left_over(&mut self) {
+        if self.transfer.has_staged() && self.problems.unprojected().next().is_none() {
+            let mut left = self.transfer.take_unwanted_staged();
+            // The disk may not have come to keeping it yet.
+            left.retain(|hash| !self.retained.contains(hash));
+            self.queued.extend(left.into_iter().map(Output::Unstage));
+        }
+    }
+
     pub(super) fn request_contents(&mut self, now: u64) {
         let stopped = self.transfer.take_stopped();
         if !stopped.is_empty() {
@@ -430,6 +441,7 @@ impl Engine {
         let waiting = self.touched.len() + self.stalled.len() + self.doubted.len();
         if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();
+            self.unstage_left_over();
         }
         let revision = self.problems.revision();
         if revision != std::mem::replace(&mut self.announced_problems, revision) {

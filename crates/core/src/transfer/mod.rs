@@ -161,6 +161,21 @@ impl Transfer {
         self.staged.contains(hash)
     }
 
+    /// Whether any content waits in the staging area.
+    #[must_use]
+    pub fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Contents that wait in the staging area and that nothing wants; they don't any more.
+    #[must_use = "they are still there"]
+    pub fn take_unwanted_staged(&mut self) -> Vec<ContentHash> {
+        let unwanted = |hash: &ContentHash| !self.wants.contains_key(hash);
+        let unwanted: Vec<ContentHash> = self.staged.iter().copied().filter(unwanted).collect();
+        self.staged.retain(|hash| self.wants.contains_key(hash));
+        unwanted
+    }
+
     /// Takes a content out of memory: from now on it counts as staged, which the caller sees to.
     #[must_use = "it is nowhere else"]
     pub fn spill(&mut self, hash: &ContentHash) -> Option<Arc<[u8]>> {
