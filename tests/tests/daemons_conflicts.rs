@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pleach_tests::daemons::{
@@ -378,6 +381,77 @@ fn merge_tool_has_its_files_and_what_it_makes_is_the_resolution() {
     lines.sort_unstable();
     assert_eq!(lines, ["from a", "meanwhile", "of b"]);
     assert_eq!(a.tree().entries[std::path::Path::new("edited/f")].mode, 0o640);
+}
+
+/// A command of pleach on a terminal of its own.
+struct OnTerminal {
+    script: Child,
+    terminal: Arc<Mutex<vt100::Parser>>,
+}
+
+impl OnTerminal {
+    fn start(master: &Master, command: &str) -> Self {
+        let line = format!("stty rows 24 cols 80; exec {} {command}", pleach_path().display());
+        let mut script = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(master.directory())
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let terminal = Arc::new(Mutex::new(vt100::Parser::default()));
+        let (mut from, to) = (script.stdout.take().unwrap(), terminal.clone());
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = from.read(&mut piece) {
+                to.lock().unwrap().process(&piece[..length]);
+            }
+        });
+        Self { script, terminal }
+    }
+
+    /// Waits until all of this is on the screen.
+    fn await_shown(&self, wanted: &[&str]) {
+        wait_until(&format!("{wanted:?} is shown"), Duration::from_secs(60), || {
+            let shown = self.terminal.lock().unwrap().screen().contents();
+            if wanted.iter().all(|wanted| shown.contains(wanted)) { Ok(()) } else { Err(shown) }
+        });
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn view_on_a_terminal_finds_compares_and_settles() {
+    if !have("script") {
+        return;
+    }
+    let cluster = in_conflict(&KINDS[..1]);
+    let [a, _, c] = &cluster.masters[..] else { unreachable!("three masters") };
+    let refused = c.pleach(["conflicts", ".", "-i"]);
+    assert_eq!(refused.code, 2, "{refused}");
+    assert!(refused.stderr.contains("-i needs a terminal"), "{refused}");
+
+    let other = &c.conflicts()[0]["versions"][1];
+    let author = other["master"]["name"].as_str().unwrap();
+    let mut view = OnTerminal::start(c, "conflicts -i");
+    view.await_shown(&["edited/f", "ancestor", "largest"]);
+    view.press("d");
+    view.await_shown(&["+of b", "+from a", "-0"]);
+    view.press("2");
+    view.await_shown(&[&format!("Keep version 2, by {author}, on every master?")]);
+    view.press("y");
+    view.await_shown(&["settled", "no conflicts"]);
+    view.press("q");
+    view.await_shown(&["1 settled, 0 open"]);
+    assert!(view.script.wait().unwrap().success());
+    await_open(&cluster, 0);
+    cluster.settle("what was chosen is on all");
+    let chosen = if author == "a" { "from a\n" } else { "of b\n" };
+    assert_eq!(fs::read_to_string(a.path("edited/f")).unwrap(), chosen);
 }
 
 #[test]

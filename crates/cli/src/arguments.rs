@@ -165,6 +165,9 @@ pub(crate) struct Conflicts {
     /// Exit with 4 if there are any.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Look at them and settle them on the whole terminal, a key for each thing to do.
+    #[arg(short, long, conflicts_with = "check")]
+    pub(crate) interactive: bool,
 }
 
 #[derive(Debug, Subcommand)]

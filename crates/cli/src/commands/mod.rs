@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
         Command::Wait(wait) => wait::run(&wait, output),
         Command::Invite(invite) => invite::run(&invite, output),
         Command::Conflicts(conflicts) => match &conflicts.act {
+            None if conflicts.interactive => {
+                conflicts::view(conflicts.store.dir.as_deref(), output)
+            }
             None => conflicts::list(&conflicts, output),
             Some(ConflictsAct::Show { path, content: None }) => conflicts::show(path, output),
             Some(ConflictsAct::Show { path, content: Some(version) }) => {

@@ -58,7 +58,7 @@ fn quoted(path: &str) -> String {
 }
 
 /// Why what stands does, and what the wall clocks say to that.
-fn why(conflict: &ConflictReport) -> String {
+pub(crate) fn why(conflict: &ConflictReport) -> String {
     let standing = conflict.versions.iter().find(|version| version.stands);
     let id = standing.map_or("the first", |version| &version.id);
     let reason = match conflict.rule {
@@ -97,7 +97,8 @@ fn clocks(standing_ms: i64, other_ms: i64, other: &str) -> String {
     }
 }
 
-fn state(version: &VersionReport) -> String {
+/// What becomes of a version, or would.
+pub(crate) fn state(version: &VersionReport) -> String {
     let state = match (version.stands, version.of, &version.elsewhere) {
         (true, _, _) => "stands".to_owned(),
         (false, VersionOf::Deletion, _) => "would be gone".to_owned(),

@@ -32,7 +32,7 @@ pub(crate) fn conflicts(conflicts: &[ConflictReport], style: Style, now_ms: i64)
 }
 
 /// What happened, in a few words.
-pub(super) fn happened(conflict: &ConflictReport) -> &'static str {
+pub(crate) fn happened(conflict: &ConflictReport) -> &'static str {
     match (conflict.kind, conflict.rule) {
         (ConflictKind::Edited, _) => "edited on two masters",
         (ConflictKind::SameName, _) => "two things of one name",
@@ -44,7 +44,7 @@ pub(super) fn happened(conflict: &ConflictReport) -> &'static str {
 }
 
 /// Since when there is a choice: by the clock of whoever wrote last, or else since it is known here.
-pub(super) fn since(conflict: &ConflictReport) -> Option<i64> {
+pub(crate) fn since(conflict: &ConflictReport) -> Option<i64> {
     conflict.since_ms.or(conflict.opened_ms)
 }
 
@@ -60,11 +60,11 @@ fn brief(version: &VersionReport, now_ms: i64) -> String {
     format!("{} {detail}{when} [{}]", author(version), version.id)
 }
 
-pub(super) fn author(version: &VersionReport) -> &str {
+pub(crate) fn author(version: &VersionReport) -> &str {
     version.master.as_ref().map_or("unknown", |master| &master.name)
 }
 
-pub(super) fn what(version: &VersionReport) -> String {
+pub(crate) fn what(version: &VersionReport) -> String {
     if version.of == VersionOf::Deletion {
         return "nothing left".to_owned();
     }

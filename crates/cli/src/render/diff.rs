@@ -44,6 +44,18 @@ pub(crate) enum DiffText {
     Remark(String),
 }
 
+/// What a line of a diff is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineKind {
+    /// It names a side.
+    Head,
+    Added,
+    Removed,
+    /// It says where the next lines are.
+    Place,
+    Same,
+}
+
 impl Side {
     pub(crate) fn of(label: String, bytes: Vec<u8>) -> Self {
         let is_binary = bytes.iter().take(LOOKED_INTO_BYTES).any(|&byte| byte == 0);
@@ -115,18 +127,40 @@ pub(crate) fn diff(diff: &DiffText, style: Style, terminal: bool) -> Vec<u8> {
     if !terminal {
         return text.clone();
     }
-    let line = |line: &[u8]| {
-        let line = harmless(&String::from_utf8_lossy(line));
-        match line.as_bytes() {
-            [b'+', b'+', b'+', b' ', ..] | [b'-', b'-', b'-', b' ', ..] => style.bold(line),
-            [b'+', ..] => style.good(line),
-            [b'-', ..] => style.bad(line),
-            [b'@', ..] => style.dim(line),
-            _ => line,
-        }
+    let line = |line: &[u8]| match line_of(line) {
+        (LineKind::Head, line) => style.bold(line),
+        (LineKind::Added, line) => style.good(line),
+        (LineKind::Removed, line) => style.bad(line),
+        (LineKind::Place, line) => style.dim(line),
+        (LineKind::Same, line) => line,
     };
     let lines: Vec<String> = text.split(|byte| *byte == b'\n').map(line).collect();
     lines.join("\n").into_bytes()
+}
+
+/// The lines of a diff, without what would steer a terminal.
+pub(crate) fn diff_lines(diff: &DiffText) -> Vec<(LineKind, String)> {
+    match diff {
+        DiffText::Remark(remark) => {
+            remark.lines().map(|line| (LineKind::Same, line.to_owned())).collect()
+        }
+        DiffText::Unified(text) => {
+            let text = text.strip_suffix(b"\n").unwrap_or(text);
+            text.split(|byte| *byte == b'\n').map(line_of).collect()
+        }
+    }
+}
+
+fn line_of(line: &[u8]) -> (LineKind, String) {
+    let line = harmless(&String::from_utf8_lossy(line));
+    let kind = match line.as_bytes() {
+        [b'+', b'+', b'+', b' ', ..] | [b'-', b'-', b'-', b' ', ..] => LineKind::Head,
+        [b'+', ..] => LineKind::Added,
+        [b'-', ..] => LineKind::Removed,
+        [b'@', ..] => LineKind::Place,
+        _ => LineKind::Same,
+    };
+    (kind, line)
 }
 
 /// Without escape sequences and the like.

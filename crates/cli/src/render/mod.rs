@@ -12,15 +12,16 @@ mod style;
 mod units;
 mod verify;
 
-pub(crate) use conflict::conflict;
-pub(crate) use conflicts::conflicts;
-pub(crate) use diff::{Side, diff, no_diff, side_label, unified};
+pub(crate) use conflict::{conflict, state, why};
+pub(crate) use conflicts::{author, conflicts, happened, since, what};
+pub(crate) use diff::{DiffText, LineKind, Side, diff, diff_lines, no_diff, side_label, unified};
 pub(crate) use guard::guard;
 pub(crate) use masters::{Ids, masters};
 pub(crate) use progress::stage;
 pub(crate) use settings::settings;
 pub(crate) use status::{counts, status, wait, waiting};
 pub(crate) use style::Style;
+pub(crate) use units::{age, count, date_time, size};
 
 pub(crate) use verify::verify;
 

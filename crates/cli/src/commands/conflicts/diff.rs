@@ -13,7 +13,7 @@ use super::{at, no_conflict};
 use crate::asking::daemon;
 use crate::failure::{Code, Failure};
 use crate::output::Output;
-use crate::render::Side;
+use crate::render::{DiffText, Side};
 use crate::{place, render};
 
 /// Above this, files are not compared line by line.
@@ -21,7 +21,7 @@ const COMPARED_BYTES_MAX: u64 = 16 << 20;
 
 /// What one version changed, for programs.
 #[derive(Serialize)]
-struct DiffReport {
+pub(super) struct DiffReport {
     path: PathText,
     /// The id of the version that it is compared with.
     from: String,
@@ -40,43 +40,58 @@ pub(in crate::commands) fn diff(path: &Path, output: &Output) -> Result<Code, Fa
     if open.is_empty() {
         return Err(no_conflict(&tree_path));
     }
-    let mut comparing = Comparing { client, root: &root, path: &tree_path };
-    let (mut reports, mut shown) = (Vec::new(), Vec::new());
-    for conflict in &open {
+    let compared = compare(&mut client, &root, &tree_path, &open)?;
+    if output.is_text() {
+        let shown = compared
+            .iter()
+            .flat_map(|(_, text)| render::diff(text, output.style(), output.is_terminal()));
+        output.bytes(&shown.collect::<Vec<u8>>())?;
+    } else {
+        let reports: Vec<_> = compared.into_iter().filter_map(|(report, _)| report).collect();
+        output.facts(&*reports, |_, _| String::new())?;
+    }
+    Ok(Code::Done)
+}
+
+/// What the versions of these conflicts at `path` changed, and what is to be said of those that have no lines.
+pub(super) fn compare(
+    client: &mut Client,
+    root: &Path,
+    path: &TreePath,
+    open: &[ConflictReport],
+) -> Result<Vec<(Option<DiffReport>, DiffText)>, Failure> {
+    let mut comparing = Comparing { client, root, path };
+    let mut compared = Vec::new();
+    for conflict in open {
+        let remark = || (None, DiffText::Remark(render::no_diff(conflict)));
         let (base, versions) = comparing.parts(conflict)?;
         let Some(base) = base.filter(|_| !versions.is_empty()) else {
-            let remark = render::no_diff(conflict);
-            shown.extend_from_slice(remark.as_bytes());
+            compared.push(remark());
             continue;
         };
         for version in versions {
             let text = render::unified(&base.0, &version.0);
-            reports.push(DiffReport {
-                path: PathText(tree_path.clone()),
+            let report = DiffReport {
+                path: PathText(path.clone()),
                 from: base.1.clone(),
                 to: version.1,
                 from_ancestor: base.2,
                 text: text.text().map(|text| String::from_utf8_lossy(text).into_owned()),
-            });
-            shown.extend(render::diff(&text, output.style(), output.is_terminal()));
+            };
+            compared.push((Some(report), text));
         }
         if conflict.kind == ConflictKind::DeletedAndEdited {
-            shown.extend_from_slice(render::no_diff(conflict).as_bytes());
+            compared.push(remark());
         }
     }
-    if output.is_text() {
-        output.bytes(&shown)?;
-    } else {
-        output.facts(&*reports, |_, _| String::new())?;
-    }
-    Ok(Code::Done)
+    Ok(compared)
 }
 
 /// One side, the id of its version, and whether it is the ancestor.
 type Part = (Side, String, bool);
 
 struct Comparing<'a> {
-    client: Client,
+    client: &'a mut Client,
     root: &'a Path,
     path: &'a TreePath,
 }
@@ -107,7 +122,7 @@ impl Comparing<'_> {
             return Ok(Side::large(label, version.size.unwrap_or(0)));
         }
         let mut bytes = Vec::new();
-        let mut content = Content::of(&mut self.client, self.root, self.path, name)?;
+        let mut content = Content::of(self.client, self.root, self.path, name)?;
         content.copy_to(&mut bytes).map_err(|e| Failure::new(format!("{}: {e}", self.path)))?;
         Ok(Side::of(label, bytes))
     }

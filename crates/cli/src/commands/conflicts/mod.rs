@@ -4,6 +4,7 @@ mod content;
 mod diff;
 mod merge;
 mod resolve;
+mod view;
 
 use std::path::Path;
 
@@ -23,6 +24,7 @@ pub(super) use content::content;
 pub(super) use diff::diff;
 pub(super) use merge::merge;
 pub(super) use resolve::resolve;
+pub(super) use view::view;
 
 pub(super) fn list(conflicts: &Conflicts, output: &Output) -> Result<Code, Failure> {
     let root = place::root_of(conflicts.store.dir.as_deref())?;
@@ -73,12 +75,16 @@ fn all(client: &mut Client) -> Result<Vec<ConflictReport>, Failure> {
 fn at(client: &mut Client, path: &TreePath) -> Result<Vec<ConflictReport>, Failure> {
     match client.call(Request::ConflictsAt { path: PathText(path.clone()) }) {
         Ok(Reply::Conflicts(reports)) => Ok(reports),
-        Ok(_) => Err(Failure::new("the daemon answered something else: is it of another version?")),
+        Ok(_) => Err(other_answer()),
         Err(ClientError::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
             Ok(Vec::new())
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn other_answer() -> Failure {
+    Failure::new("the daemon answered something else: is it of another version?")
 }
 
 fn no_conflict(path: &TreePath) -> Failure {
