@@ -1,6 +1,8 @@
 //! Clones: a machine is copied, and both run with one key. The others are connected to one of them at a
 //! time, in turns; at the end one of them is taken away.
 
+use std::collections::BTreeSet;
+
 use pleach_core::engine::Input;
 use pleach_core::vocabulary::MasterId;
 
@@ -126,7 +128,7 @@ impl World {
             self.fail(Property::Settles, "a daemon does not run".to_owned());
         }
         self.connect_to_all(twins.original);
-        self.excuse_what_is_undone();
+        self.excuse_what_is_undone(&BTreeSet::new());
     }
 
     fn all_have_the_same(&self) -> bool {
