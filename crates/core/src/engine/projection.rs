@@ -292,6 +292,9 @@ impl Engine {
             }
             return;
         };
+        if let Some(path) = &look {
+            self.agenda.again(now, name_scope(path), 0);
+        }
         if let Some(problem) = problem {
             if let (ProblemKind::ContentMissing, Effect::PutFile { content, .. }) =
                 (problem.kind, effect)
@@ -306,16 +309,13 @@ impl Engine {
         *attempts += 1;
         if *attempts > DIFFERS_MAX {
             self.differed.remove(&node);
-            let path = look.clone().unwrap_or_else(TreePath::root);
+            let path = look.unwrap_or_else(TreePath::root);
             let reason = "what is there keeps changing while it is being replaced".to_owned();
             self.blocked(now, &retry, Problem { kind: ProblemKind::NeverSettles, path, reason });
-        } else if let Some(path) = &look {
+        } else if let Some(path) = look {
             self.doubted.extend(retry.into_iter().map(|node| (node, path.clone())));
         } else {
             self.touched.extend(retry);
-        }
-        if let Some(path) = look {
-            self.agenda.again(now, name_scope(&path), 0);
         }
     }
 

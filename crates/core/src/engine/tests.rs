@@ -5,10 +5,10 @@ use crate::replica::LocalChange;
 use crate::replica::Replica;
 use crate::testing::VirtualDisk;
 use crate::values::{
-    Act, Acts, ChangeId, DirectoryIndex, DirectoryRef, FileContent, Message, ProblemKind,
-    SeenDirectory, Signature, SignedChange, TreeView as _,
+    Act, Acts, ChangeId, DirectoryIndex, DirectoryRef, FileContent, Message, Outcome, ProblemKind,
+    SeenDirectory, SeenNodes, Signature, SignedChange, TreeView as _,
 };
-use crate::vocabulary::{StoreId, WriterId};
+use crate::vocabulary::{Name, StoreId, WriterId};
 
 struct NoKey;
 
@@ -23,6 +23,8 @@ struct Bench {
     disk: VirtualDisk,
     now: u64,
     records: Vec<Record>,
+    /// Whether effects are told of as failed, although they are done.
+    fails: bool,
 }
 
 fn open(start: u8, stored: Stored) -> Engine {
@@ -42,7 +44,7 @@ impl Bench {
         let master = MasterId([1; 32]);
         let engine = open(42, Stored::default());
         let (disk, records) = (VirtualDisk::default(), Vec::new());
-        let mut bench = Self { engine, disk, now: 0, records };
+        let mut bench = Self { engine, disk, now: 0, records, fails: false };
         bench.admit(master, "web1");
         bench
     }
@@ -69,8 +71,12 @@ impl Bench {
                     Output::Look(look) => inputs.push(Input::Looked(self.disk.look(&look))),
                     Output::Apply(effects) => {
                         self.disk.begin_batch();
-                        let outcomes = effects.iter().map(|effect| self.disk.perform(effect));
-                        inputs.push(Input::Applied(outcomes.collect()));
+                        let mut outcomes: Vec<Outcome> =
+                            effects.iter().map(|effect| self.disk.perform(effect)).collect();
+                        if self.fails {
+                            outcomes.fill(Outcome::Failed(not_synced()));
+                        }
+                        inputs.push(Input::Applied(outcomes));
                     }
                     Output::Persist(records) => self.records.extend(records),
                     _ => {}
@@ -175,33 +181,43 @@ fn with_two_files() -> Bench {
     bench
 }
 
-/// The same, and `f` was edited on both: "theirs" on the other master, "mine" here.
-fn with_a_conflict() -> Bench {
-    let mut bench = with_two_files();
+fn not_synced() -> Problem {
+    Problem { kind: ProblemKind::Io, path: path("f"), reason: "it was not synced".to_owned() }
+}
+
+/// A change of the other master, who does to an entry of the root what `act` makes of what is seen there.
+fn done_there(bench: &Bench, name: &str, act: impl FnOnce(SeenNodes) -> Act) -> Vec<SignedChange> {
     let other = MasterId([2; 32]);
     let writer = WriterId::new(other, [9; 8]);
     let mut replica = Replica::open(writer, None, bench.stored().log).unwrap();
     let tree = replica.tree();
-    let entry = tree.entry(tree.lookup(&path("f")).unwrap()).unwrap().nodes;
+    let entry = tree.entry(tree.lookup(&path(name)).unwrap()).unwrap().nodes;
+    let root = SeenDirectory { parent: None, directory: DirectoryRef::Root };
+    let acts = Acts { directories: vec![root], acts: vec![act(entry)] };
+    let signed = |LocalChange { id, bytes }| SignedChange {
+        id,
+        author: other,
+        signature: Signature::new(&[0; 64]),
+        bytes,
+    };
+    replica.perform(&acts).0.changes.into_iter().map(signed).collect()
+}
+
+/// The same, and `f` was edited on both: "theirs" on the other master, "mine" here.
+fn with_a_conflict() -> Bench {
+    let mut bench = with_two_files();
     let content = FileContent {
         hash: ContentHash::of(b"theirs"),
         size: 6,
         mtime: crate::vocabulary::Timestamp::default(),
     };
-    let root = SeenDirectory { parent: None, directory: DirectoryRef::Root };
     let inherits = smallvec::SmallVec::new();
-    let edit_there = Act::Edit { directory: DirectoryIndex(0), entry, content, inherits };
-    let (local, _) = replica.perform(&Acts { directories: vec![root], acts: vec![edit_there] });
-    let changes = local.changes.into_iter().map(|LocalChange { id, bytes }| SignedChange {
-        id,
-        author: other,
-        signature: Signature::new(&[0; 64]),
-        bytes,
-    });
+    let directory = DirectoryIndex(0);
+    let changes =
+        done_there(&bench, "f", |entry| Act::Edit { directory, entry, content, inherits });
     edit(&mut bench, "f", b"mine");
     let contents = vec![(content.hash, b"theirs".to_vec())];
-    let message = Message::Changes { changes: changes.collect(), contents };
-    bench.handle(Input::Received(other, message));
+    bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
     bench.pass(10_000);
     assert_eq!(bench.engine.replica().conflicts().len(), 1);
     bench
@@ -317,6 +333,29 @@ fn what_is_gone_is_removed_in_the_end_although_ever_more_cannot_be_looked_at() {
         bench.pass(250);
     }
     assert_eq!(bench.content_at(&path("d/other")), None);
+}
+
+#[test]
+fn directory_is_not_removed_that_an_effect_moved_which_was_told_of_as_failed() {
+    let mut bench = with_two_files();
+    assert!(bench.disk.make_directory(&path("d")));
+    assert!(bench.disk.write(&path("d/inside"), b"one"));
+    bench.handle(Input::Hints(vec![Hint::Subtree(path("d"))]));
+    bench.pass(10_000);
+    let known = bench.stored().log.len();
+    let (from, to, name) = (DirectoryIndex(0), DirectoryIndex(0), Name::new(*b"e").unwrap());
+    let changes = done_there(&bench, "d", |entry| Act::Move { from, entry, to, name });
+    bench.fails = true;
+    let contents = Vec::new();
+    bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
+    // What the watcher sees at the new place it may take for the echo of the effect.
+    bench.handle(Input::Hints(vec![Hint::Removed(path("d")), Hint::Renamed(path("d"), path("e"))]));
+    bench.pass(300);
+    bench.fails = false;
+    bench.pass(10_000);
+    assert_eq!(bench.content_at(&path("e/inside")), Some(ContentHash::of(b"one")));
+    assert_eq!(bench.stored().log.len(), known + 1, "the other's change, and none here");
+    assert_eq!(bench.engine.problems().count(), 0);
 }
 
 /// Two changes of another start of the founder, the first with a value of a later version in it.
