@@ -176,6 +176,9 @@ const REGRESSIONS: &[u64] = &[
     // A file with an open conflict was renamed, and a link made in its place, which had not settled when the new
     // name was looked at: the file seemed to be in its place, and later removed from it, which closed the conflict.
     55007888,
+    // A disk was full: a file that was no more could not become another one of equal bytes, made under its name
+    // elsewhere; then that one was removed, and the dead one stayed on this disk.
+    56065055,
 ];
 
 /// What histories had in them when the seeds of the next list were found.

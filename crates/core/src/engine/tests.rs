@@ -8,7 +8,7 @@ use crate::values::{
     Act, Acts, ChangeId, DirectoryIndex, DirectoryRef, FileContent, Message, Outcome, ProblemKind,
     SeenDirectory, SeenNodes, Signature, SignedChange, TreeView as _,
 };
-use crate::vocabulary::{Name, StoreId, WriterId};
+use crate::vocabulary::{Mode, Name, StoreId, Timestamp, WriterId, Xattrs};
 
 struct NoKey;
 
@@ -185,15 +185,20 @@ fn not_synced() -> Problem {
     Problem { kind: ProblemKind::Io, path: path("f"), reason: "it was not synced".to_owned() }
 }
 
-/// A change of the other master, who does to an entry of the root what `act` makes of what is seen there.
-fn done_there(bench: &Bench, name: &str, act: impl FnOnce(SeenNodes) -> Act) -> Vec<SignedChange> {
+/// A change of the other master, who does what `acts` makes of an entry of the root, in that.
+fn done_there<const N: usize>(
+    bench: &Bench,
+    name: &str,
+    acts: impl FnOnce(SeenNodes) -> [Act; N],
+) -> Vec<SignedChange> {
     let other = MasterId([2; 32]);
-    let writer = WriterId::new(other, [9; 8]);
-    let mut replica = Replica::open(writer, None, bench.stored().log).unwrap();
+    let log = bench.stored().log;
+    let writer = WriterId::new(other, (log.len() as u64).to_le_bytes());
+    let mut replica = Replica::open(writer, None, log).unwrap();
     let tree = replica.tree();
     let entry = tree.entry(tree.lookup(&path(name)).unwrap()).unwrap().nodes;
     let root = SeenDirectory { parent: None, directory: DirectoryRef::Root };
-    let acts = Acts { directories: vec![root], acts: vec![act(entry)] };
+    let acts = Acts { directories: vec![root], acts: acts(entry).into() };
     let signed = |LocalChange { id, bytes }| SignedChange {
         id,
         author: other,
@@ -206,15 +211,12 @@ fn done_there(bench: &Bench, name: &str, act: impl FnOnce(SeenNodes) -> Act) -> 
 /// The same, and `f` was edited on both: "theirs" on the other master, "mine" here.
 fn with_a_conflict() -> Bench {
     let mut bench = with_two_files();
-    let content = FileContent {
-        hash: ContentHash::of(b"theirs"),
-        size: 6,
-        mtime: crate::vocabulary::Timestamp::default(),
-    };
+    let content =
+        FileContent { hash: ContentHash::of(b"theirs"), size: 6, mtime: Timestamp::default() };
     let inherits = smallvec::SmallVec::new();
     let directory = DirectoryIndex(0);
     let changes =
-        done_there(&bench, "f", |entry| Act::Edit { directory, entry, content, inherits });
+        done_there(&bench, "f", |entry| [Act::Edit { directory, entry, content, inherits }]);
     edit(&mut bench, "f", b"mine");
     let contents = vec![(content.hash, b"theirs".to_vec())];
     bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
@@ -344,7 +346,7 @@ fn directory_is_not_removed_that_an_effect_moved_which_was_told_of_as_failed() {
     bench.pass(10_000);
     let known = bench.stored().log.len();
     let (from, to, name) = (DirectoryIndex(0), DirectoryIndex(0), Name::new(*b"e").unwrap());
-    let changes = done_there(&bench, "d", |entry| Act::Move { from, entry, to, name });
+    let changes = done_there(&bench, "d", |entry| [Act::Move { from, entry, to, name }]);
     bench.fails = true;
     let contents = Vec::new();
     bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
@@ -355,6 +357,35 @@ fn directory_is_not_removed_that_an_effect_moved_which_was_told_of_as_failed() {
     bench.pass(10_000);
     assert_eq!(bench.content_at(&path("e/inside")), Some(ContentHash::of(b"one")));
     assert_eq!(bench.stored().log.len(), known + 1, "the other's change, and none here");
+    assert_eq!(bench.engine.problems().count(), 0);
+}
+
+#[test]
+fn file_that_was_to_become_another_and_could_not_goes_when_that_is_gone() {
+    let mut bench = with_two_files();
+    let (directory, other) = (DirectoryIndex(0), MasterId([2; 32]));
+    let (hash, size, mtime) = (ContentHash::of(b"old"), 3, Timestamp { seconds: 1, nanos: 1 });
+    let made_anew = done_there(&bench, "f", |entry| {
+        let create = Act::Create {
+            directory,
+            name: Name::new(*b"f").unwrap(),
+            body: Body::File(FileContent { hash, size, mtime }),
+            mode: Mode::new(0o644),
+            owner: None,
+            xattrs: Xattrs::new(),
+        };
+        [Act::Remove { directory, entry }, create]
+    });
+    bench.fails = true;
+    let message = |changes| Message::Changes { changes, contents: Vec::new() };
+    bench.handle(Input::Received(other, message(made_anew)));
+    bench.pass(1_000);
+    let removed = done_there(&bench, "f", |entry| [Act::Remove { directory, entry }]);
+    bench.handle(Input::Received(other, message(removed)));
+    bench.pass(1_000);
+    bench.fails = false;
+    bench.pass(20_000);
+    assert_eq!(bench.engine.base().find(&path("f")), None, "nobody has it any more");
     assert_eq!(bench.engine.problems().count(), 0);
 }
 
