@@ -47,7 +47,8 @@ use crate::replica::{Replica, ResolveError};
 use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
 use crate::values::{
-    Base, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature, TreeDelta,
+    Base, BaseId, Body, ChangeId, Choice, Event, Left, Member, Problem, Record, Signature,
+    TreeDelta,
 };
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, Moment, NodeId, Stamp, TreePath, VersionVector,
@@ -117,8 +118,8 @@ pub struct Engine {
     /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
     /// Entries of which an effect failed that may have been done all the same, until they are found again; and
-    /// what it may have put in their place.
-    doubtful: BTreeMap<BaseId, Vec<Body>>,
+    /// what it may have left in their place.
+    doubtful: BTreeMap<BaseId, Vec<Left>>,
     /// Entries with an open conflict, of a base that was copied here, until they are found.
     copied: BTreeSet<BaseId>,
     /// Whether it is still noted that the base was copied here.

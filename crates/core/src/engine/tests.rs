@@ -389,6 +389,29 @@ fn file_that_was_to_become_another_and_could_not_goes_when_that_is_gone() {
     assert_eq!(bench.engine.problems().count(), 0);
 }
 
+#[test]
+fn attributes_that_a_failed_effect_set_are_no_users_when_they_were_set_back_elsewhere() {
+    let mut bench = with_two_files();
+    let (directory, other) = (DirectoryIndex(0), MasterId([2; 32]));
+    let message = |changes| Message::Changes { changes, contents: Vec::new() };
+    let mode_of = |bench: &Bench| {
+        let tree = bench.engine.replica().tree();
+        tree.entry(tree.lookup(&path("f")).unwrap()).unwrap().attributes.mode
+    };
+    let before = mode_of(&bench);
+    for mode in [Mode::new(0o600), before] {
+        let set = |entry| [Act::SetMode { directory, entry, mode }];
+        let changes = done_there(&bench, "f", set);
+        bench.fails = true;
+        bench.handle(Input::Received(other, message(changes)));
+    }
+    bench.fails = false;
+    bench.handle(Input::Hints(vec![Hint::Written(path("f"))]));
+    bench.pass(20_000);
+    assert_eq!(mode_of(&bench), before);
+    assert_eq!(bench.engine.problems().count(), 0);
+}
+
 /// Two changes of another start of the founder, the first with a value of a later version in it.
 fn changes_of_a_later_version() -> Vec<SignedChange> {
     let master = MasterId([1; 32]);

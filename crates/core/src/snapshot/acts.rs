@@ -189,7 +189,7 @@ impl<T: TreeView> Writer<'_, T> {
         // fingerprint, which the base keeps.
         let attributes = match unread {
             true => entry.attributes.clone(),
-            false => self.attribute_changes(sighting, entry, tree.as_ref(), &mut done),
+            false => self.attribute_changes(sighting, id, entry, tree.as_ref(), &mut done),
         };
         let step = self.steps.len();
         if entry.is_directory()
@@ -269,7 +269,7 @@ impl<T: TreeView> Writer<'_, T> {
             true => view.body == body,
             false => view.body.same_bytes(&body),
         });
-        let is_ours = inherits.is_empty() && self.rules.doubtful.may_have_put(id, &body);
+        let is_ours = inherits.is_empty() && self.rules.doubtful.left(id, &body).is_some();
         if (in_tree || is_ours) && body != entry.body {
             self.adopted.extend(entry.standing());
             return body;
@@ -323,19 +323,27 @@ impl<T: TreeView> Writer<'_, T> {
     fn attribute_changes(
         &mut self,
         sighting: &Sighting,
+        id: BaseId,
         entry: &BaseEntry,
         tree: Option<&EntryView>,
         done: &mut SmallVec<[usize; 2]>,
     ) -> Attributes {
         let mut attributes = entry.attributes.clone();
-        let in_tree = tree.map(|view| &view.attributes);
+        let doubtful = self.rules.doubtful;
+        let left = found_body(sighting).and_then(|found| doubtful.left(id, &found));
+        // An effect of ours may have set them for what the tree had then.
+        self.adopted.extend(left.and_then(|_| entry.standing()));
+        let ours = [tree.map(|view| &view.attributes), left.map(|left| &left.attributes)];
+        let is_users = |is_so: &dyn Fn(&Attributes) -> bool| {
+            !ours.into_iter().flatten().any(|known| is_so(known))
+        };
         let (found, known) = (sighting.fingerprint, entry.fingerprint);
         let seen = || entry.nodes.clone();
         let directory = self.index(Dir::Known(entry.parent));
         let mode = self.mode(sighting);
         if found.kind != Kind::Symlink && found.mode != known.mode && mode != attributes.mode {
             attributes.mode = mode;
-            if in_tree.is_none_or(|tree| tree.mode != mode) {
+            if is_users(&|known| known.mode == mode) {
                 self.push(Act::SetMode { directory, entry: seen(), mode }, done);
             }
         }
@@ -344,14 +352,14 @@ impl<T: TreeView> Writer<'_, T> {
             && attributes.owner.as_ref() != Some(owner)
         {
             attributes.owner = Some(owner.clone());
-            if in_tree.is_none_or(|tree| tree.owner.as_ref() != Some(owner)) {
+            if is_users(&|known| known.owner.as_ref() == Some(owner)) {
                 let owner = owner.clone();
                 self.push(Act::SetOwner { directory, entry: seen(), owner }, done);
             }
         }
         if found.kind != Kind::Symlink && sighting.xattrs != attributes.xattrs {
             for (attribute, value) in xattr_changes(&attributes.xattrs, &sighting.xattrs) {
-                if in_tree.is_none_or(|tree| tree.xattrs.get(&attribute) != value.as_ref()) {
+                if is_users(&|known| known.xattrs.get(&attribute) == value.as_ref()) {
                     self.push(Act::SetXattr { directory, entry: seen(), attribute, value }, done);
                 }
             }
