@@ -113,10 +113,17 @@ impl<'a> Place<'a> {
         Some(Self { path, directory: directory.map(|directory| &directory.fingerprint), entry })
     }
 
-    /// Where it is at least, after a cut. A directory above may be elsewhere by then: that is a rename, and what
-    /// is recorded of it is looked at by itself.
-    fn durable(&self, disk: &Disk) -> Option<Fingerprint> {
-        disk.durable(self.directory, &self.entry.name)
+    /// What is there at least after a cut, in the directory that is recorded or the one that a user has put in its
+    /// place. That may be elsewhere by then: to find it there is to find a rename, and what is recorded of the
+    /// directory is looked at by itself.
+    fn durable(&self, disk: &Disk) -> impl Iterator<Item = Fingerprint> {
+        let shown = self.path.split_last().and_then(|(directory, _)| disk.stat(&directory));
+        let directories = match self.directory {
+            Some(recorded) => vec![Some(*recorded), shown],
+            None => vec![None],
+        };
+        let name = self.entry.name.clone();
+        directories.into_iter().filter_map(move |at| disk.durable(at.as_ref(), &name))
     }
 
     fn is_of(&self, other: &Self) -> bool {
@@ -162,8 +169,8 @@ fn missing(disk: &Disk, place: &Place) -> Option<String> {
         Body::File(_) | Body::Symlink { .. } => recorded == now,
     };
     let shown = disk.stat(path).filter(same);
-    let kept = place.durable(disk).filter(same);
-    (shown.is_some() && kept.is_none()).then(|| format!("{path} is recorded, and could be lost"))
+    let kept = place.durable(disk).any(|now| same(&now));
+    (shown.is_some() && !kept).then(|| format!("{path} is recorded, and could be lost"))
 }
 
 /// The entry is recorded as no longer at a place, as it is on the disk, and a cut could bring it back.
@@ -171,7 +178,7 @@ fn returning(disk: &Disk, was: &Place, is: Option<&Place>) -> Option<String> {
     let stays = is.is_some_and(|is| was.is_of(is));
     let same = |now: &Fingerprint| was.entry.fingerprint.same_object(now);
     let is_gone = !disk.stat(&was.path).is_some_and(|now| same(&now));
-    let returns = was.durable(disk).is_some_and(|now| same(&now));
+    let returns = was.durable(disk).any(|now| same(&now));
     (!stays && is_gone && returns)
         .then(|| format!("that {} is gone is recorded, and could be undone", was.path))
 }
