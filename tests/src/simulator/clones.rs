@@ -134,7 +134,7 @@ impl World {
     fn all_have_the_same(&self) -> bool {
         let running = self.running_masters();
         // What only the other one of the two has, comes with its next turn.
-        if self.leftovers(&running).is_some() {
+        if self.leftovers(&running).or_else(|| self.unequal_disks()).is_some() {
             return false;
         }
         let mut heads = running.iter().map(|running| running.engine.replica().heads_hash());
