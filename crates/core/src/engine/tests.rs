@@ -312,6 +312,30 @@ fn file_renamed_to_where_nobody_could_look_for_a_moment_is_the_same_file() {
 }
 
 #[test]
+fn file_that_was_renamed_and_could_not_be_read_is_removed_once_it_is_gone() {
+    for (ms, closed, to) in [(60, "h", "h"), (300, "h", "h"), (5_000, "h", "h"), (300, "e", "e/h")]
+    {
+        let mut bench = with_two_files();
+        assert!(bench.disk.make_directory(&path("e")));
+        bench.handle(Input::Hints(vec![Hint::Written(path("e"))]));
+        bench.pass(1_000);
+        bench.disk.close(path(closed));
+        bench.rename("f", to);
+        bench.pass(ms);
+        assert!(bench.disk.remove(&path(to)));
+        bench.handle(Input::Hints(vec![Hint::Removed(path(to))]));
+        bench.disk.open_all();
+        bench.pass(20_000);
+        let tree = bench.engine.replica().tree();
+        for name in ["f", to] {
+            assert_eq!(bench.engine.base().find(&path(name)), None, "{name} after {ms} ms");
+            assert_eq!(tree.lookup(&path(name)), None, "{name} after {ms} ms");
+        }
+        assert_eq!(bench.engine.problems().count(), 0);
+    }
+}
+
+#[test]
 fn what_cannot_be_looked_at_for_long_keeps_nothing_from_being_removed() {
     let (mut bench, node) = renamed_to_where_nobody_can_look();
     bench.pass(5_000);
