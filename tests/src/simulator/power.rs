@@ -118,8 +118,8 @@ impl<'a> Place<'a> {
     /// directory is looked at by itself.
     fn durable(&self, disk: &Disk) -> impl Iterator<Item = Fingerprint> {
         let shown = self.path.split_last().and_then(|(directory, _)| disk.stat(&directory));
-        let directories = match self.directory {
-            Some(recorded) => vec![Some(*recorded), shown],
+        let directories: Vec<Option<Fingerprint>> = match self.directory {
+            Some(recorded) => [*recorded].into_iter().chain(shown).map(Some).collect(),
             None => vec![None],
         };
         let name = self.entry.name.clone();
