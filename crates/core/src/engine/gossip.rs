@@ -132,6 +132,7 @@ impl Engine {
         if ahead {
             self.queued.push(Output::SendLog { to: from, known: known.clone() });
         }
+        self.copied.has_told(from);
         if behind && self.may_merge() {
             self.send_have(from);
         } else if behind {
@@ -141,9 +142,11 @@ impl Engine {
 
     /// Whether the tree may move on. Not while effects are being done, nor before the first survey has
     /// seen what a crash left half done: what the disk got without the base knowing is then in the tree
-    /// of the log, and so adopted, never taken for a user's act.
+    /// of the log, and so adopted, never taken for a user's act. A state that was copied has less in its log than
+    /// the disk got: it first hears of that.
     fn may_merge(&self) -> bool {
         let caught_up = self.caught_up || self.frozen.is_some() || !self.is_member();
+        let caught_up = caught_up || self.copied.is_awaiting();
         let is_clear = self.unclear_until.is_none() || self.frozen.is_some();
         caught_up && is_clear && !matches!(self.turn, super::Turn::Applying(_))
     }

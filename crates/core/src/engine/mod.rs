@@ -15,6 +15,7 @@
 mod absence;
 mod agenda;
 mod ahead;
+mod copied;
 mod gossip;
 mod guard;
 mod io;
@@ -120,10 +121,7 @@ pub struct Engine {
     /// Entries of which an effect failed that may have been done all the same, until they are found again; and
     /// what it may have left in their place.
     doubtful: BTreeMap<BaseId, Vec<Left>>,
-    /// Entries with an open conflict, of a base that was copied here, until they are found.
-    copied: BTreeSet<BaseId>,
-    /// Whether it is still noted that the base was copied here.
-    is_copied: bool,
+    copied: copied::Copied,
     /// Entries that the base has in the parking area and that are not there: a crash came after they left
     /// it. The first look at everything finds them, or else they are gone.
     unparked: BTreeSet<BaseId>,
@@ -228,6 +226,7 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let disk = match (&self.frozen, &self.turn) {
+            _ if self.copied.is_awaiting() => None,
             (None, Turn::Idle) if self.is_member() && self.halfway => Some(0),
             (None, Turn::Idle) if self.is_member() => self.agenda.timeout(),
             _ => None,
@@ -241,6 +240,7 @@ impl Engine {
             self.problems.timeout(),
             self.unclear_until,
             self.guard.timeout(),
+            self.copied.timeout(),
         ];
         due.into_iter().flatten().min()
     }
@@ -393,13 +393,16 @@ impl Engine {
             }
         }
         self.count_withheld(now);
+        self.await_others(now);
         if self.frozen.is_none() && self.is_member() {
             if !self.started {
                 self.started = true;
                 self.remember_conflicts();
                 self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
             }
-            self.take_turns(now);
+            if !self.copied.is_awaiting() {
+                self.take_turns(now);
+            }
         }
         self.request_contents(now);
         if self.peers.compare_is_due(now) {

@@ -111,13 +111,29 @@ impl Bench {
         Stored { log, base, intents, ..Stored::default() }
     }
 
-    /// Starts again on what was stored once and has been copied here.
-    fn start_on_copy(&mut self, mut stored: Stored) {
+    /// Starts again on what was stored once and has been copied here, and is alone.
+    fn start_on_copy(&mut self, stored: Stored) {
+        self.start_on_copy_among(stored, Vec::new());
+    }
+
+    /// The same, with another master that has these changes.
+    fn start_on_copy_among(&mut self, mut stored: Stored, changes: Vec<SignedChange>) {
         stored.intents.push((COPIED_HERE, Vec::new()));
         let intent = Record::Intent { id: COPIED_HERE, row: Some(Vec::new()) };
         self.records.push(intent);
         self.engine = open(43, stored);
         self.handle(Input::Tick);
+        if !changes.is_empty() {
+            let other = MasterId([2; 32]);
+            let writer = WriterId::new(other, [0xff; 8]);
+            let there = Replica::open(writer, None, changes.clone()).unwrap();
+            let (known, heads) = (there.version_vector().clone(), there.heads_hash());
+            self.handle(Input::PeerCame(other));
+            self.pass(200);
+            self.handle(Input::Received(other, Message::Have { known, heads }));
+            let contents = Vec::new();
+            self.handle(Input::Received(other, Message::Changes { changes, contents }));
+        }
         self.pass(10_000);
     }
 
@@ -250,6 +266,39 @@ fn what_differs_from_a_restored_state_replaces_nothing_of_a_conflict() {
     assert!(bench.stored().intents.is_empty(), "that was taken in");
     edit(&mut bench, "g", b"edited");
     assert_eq!(bench.engine.replica().conflicts().len(), 1, "and an edit is an edit again");
+}
+
+#[test]
+fn conflict_that_was_opened_after_the_backup_stays_open_when_the_others_tell_of_it() {
+    let mut bench = with_two_files();
+    let directory = DirectoryIndex(0);
+    let content =
+        FileContent { hash: ContentHash::of(b"theirs"), size: 6, mtime: Timestamp::default() };
+    let changes = done_there(&bench, "f", |_| {
+        [Act::Create {
+            directory,
+            name: Name::new(*b"n").unwrap(),
+            body: Body::File(content),
+            mode: Mode::new(0o644),
+            owner: None,
+            xattrs: Xattrs::new(),
+        }]
+    });
+    // Later than the other, which keeps the name.
+    edit(&mut bench, "g", b"edited");
+    edit(&mut bench, "n", b"mine");
+    let backup = bench.stored();
+    let contents = vec![(content.hash, b"theirs".to_vec())];
+    bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
+    bench.pass(10_000);
+    let open = bench.engine.replica().conflicts();
+    assert_eq!(open.len(), 1);
+    assert_eq!(bench.content_at(&path("n")), Some(content.hash));
+
+    let log = bench.stored().log;
+    bench.start_on_copy_among(backup, log);
+    assert_eq!(bench.engine.replica().conflicts(), open);
+    assert!(bench.stored().intents.is_empty(), "that was taken in");
 }
 
 #[test]
