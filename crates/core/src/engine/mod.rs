@@ -15,6 +15,7 @@
 mod absence;
 mod agenda;
 mod ahead;
+mod conflicts;
 mod copied;
 mod gossip;
 mod guard;
@@ -299,14 +300,6 @@ impl Engine {
         self.surveys_finished
     }
 
-    /// Since when this run has known of the conflict at `path`, by the wall clock.
-    #[must_use]
-    pub fn conflict_opened_ms(&self, path: &TreePath) -> Option<i64> {
-        let node = self.replica.tree().lookup(path)?;
-        let members = self.replica.tree().members_of_entry(node);
-        members.iter().find_map(|node| self.conflicts.get(node)).map(|&(_, since)| since)
-    }
-
     /// What is going on.
     #[must_use]
     pub fn status(&self) -> EngineStatus {
@@ -442,38 +435,6 @@ impl Engine {
         self.touched.append(&mut self.stalled);
         for node in changed {
             self.conflict_changed(node);
-        }
-    }
-
-    /// Open conflicts of an earlier run: no news, but what is missing of their versions is wanted.
-    fn remember_conflicts(&mut self) {
-        for conflict in self.replica.conflicts() {
-            let Some(node) = conflict.versions.first().map(|version| version.node) else {
-                continue;
-            };
-            self.conflicts.entry(node).or_insert((conflict.path, self.unix_ms));
-            let open = self.replica.conflicts_at(node);
-            self.retain_versions(node, &open);
-        }
-    }
-
-    fn conflict_changed(&mut self, node: NodeId) {
-        let open = self.replica.conflicts_at(node);
-        self.retain_versions(node, &open);
-        match open.first() {
-            Some(conflict) => {
-                let (path, kind) = (conflict.path.clone(), conflict.kind);
-                let since = self.conflicts.get(&node).map(|&(_, since)| since);
-                let opened = (path.clone(), since.unwrap_or(self.unix_ms));
-                if self.conflicts.insert(node, opened).is_none() {
-                    self.event(Event::ConflictOpened { path, kind });
-                }
-            }
-            None => {
-                if let Some((path, _)) = self.conflicts.remove(&node) {
-                    self.event(Event::ConflictClosed { path });
-                }
-            }
         }
     }
 
