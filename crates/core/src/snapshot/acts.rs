@@ -18,7 +18,7 @@ use crate::values::{
     SeenDirectory, SeenNodes, TreeView,
 };
 use crate::vocabulary::Name;
-use crate::vocabulary::{Attributes, Fingerprint, Kind, Mode, NodeId, Xattrs};
+use crate::vocabulary::{Attributes, Fingerprint, Kind, NodeId};
 
 /// Whether setuid, setgid and sticky bits are part of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) struct Writer<'a, T> {
     steps: Vec<Step>,
     table: BTreeMap<Dir, DirectoryIndex>,
     adoptions: &'a Adoptions,
-    adopted: BTreeSet<NodeId>,
+    pub(super) adopted: BTreeSet<NodeId>,
     /// mtimes of directories come last.
     touches: Vec<(usize, Act)>,
 }
@@ -218,7 +218,7 @@ impl<T: TreeView> Writer<'_, T> {
         self.survey.settling.contains(&Dir::Known(id))
     }
 
-    fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
+    pub(super) fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
         done.push(self.acts.acts.len());
         self.acts.acts.push(act);
     }
@@ -320,54 +320,6 @@ impl<T: TreeView> Writer<'_, T> {
         Some(Act::Touch { directory, entry: entry.nodes.clone(), mtime })
     }
 
-    fn attribute_changes(
-        &mut self,
-        sighting: &Sighting,
-        id: BaseId,
-        entry: &BaseEntry,
-        tree: Option<&EntryView>,
-        done: &mut SmallVec<[usize; 2]>,
-    ) -> Attributes {
-        let mut attributes = entry.attributes.clone();
-        let doubtful = self.rules.doubtful;
-        let left = found_body(sighting).and_then(|found| doubtful.left(id, &found));
-        // An effect of ours may have set them for what the tree had then.
-        self.adopted.extend(left.and_then(|_| entry.standing()));
-        let ours = [tree.map(|view| &view.attributes), left.map(|left| &left.attributes)];
-        let is_users = |is_so: &dyn Fn(&Attributes) -> bool| {
-            !ours.into_iter().flatten().any(|known| is_so(known))
-        };
-        let (found, known) = (sighting.fingerprint, entry.fingerprint);
-        let seen = || entry.nodes.clone();
-        let directory = self.index(Dir::Known(entry.parent));
-        let mode = self.mode(sighting);
-        if found.kind != Kind::Symlink && found.mode != known.mode && mode != attributes.mode {
-            attributes.mode = mode;
-            if is_users(&|known| known.mode == mode) {
-                self.push(Act::SetMode { directory, entry: seen(), mode }, done);
-            }
-        }
-        if let Some(owner) = &sighting.owner
-            && (found.uid, found.gid) != (known.uid, known.gid)
-            && attributes.owner.as_ref() != Some(owner)
-        {
-            attributes.owner = Some(owner.clone());
-            if is_users(&|known| known.owner.as_ref() == Some(owner)) {
-                let owner = owner.clone();
-                self.push(Act::SetOwner { directory, entry: seen(), owner }, done);
-            }
-        }
-        if found.kind != Kind::Symlink && sighting.xattrs != attributes.xattrs {
-            for (attribute, value) in xattr_changes(&attributes.xattrs, &sighting.xattrs) {
-                if is_users(&|known| known.xattrs.get(&attribute) == value.as_ref()) {
-                    self.push(Act::SetXattr { directory, entry: seen(), attribute, value }, done);
-                }
-            }
-            attributes.xattrs = sighting.xattrs.clone();
-        }
-        attributes
-    }
-
     /// What the tree has in its place already.
     fn adopt(&mut self, at: usize, view: &EntryView) {
         let survey = self.survey;
@@ -429,14 +381,6 @@ impl<T: TreeView> Writer<'_, T> {
         });
     }
 
-    fn attributes(&self, sighting: &Sighting) -> Attributes {
-        Attributes {
-            mode: self.mode(sighting),
-            owner: sighting.owner.clone(),
-            xattrs: sighting.xattrs.clone(),
-        }
-    }
-
     fn create(&mut self, at: usize, into: Dir, body: &Body, attributes: &Attributes) -> usize {
         let directory = self.index(into);
         let act = self.acts.acts.len();
@@ -467,15 +411,6 @@ impl<T: TreeView> Writer<'_, T> {
         self.steps.push(Step::Remove(id));
     }
 
-    fn mode(&self, sighting: &Sighting) -> Mode {
-        let mode = sighting.fingerprint.mode;
-        match (sighting.fingerprint.kind, self.rules.special_bits) {
-            (Kind::Symlink, _) => Mode::new(0o777),
-            (_, SpecialBits::Keep) => mode,
-            (_, SpecialBits::Drop) => mode.without_special_bits(),
-        }
-    }
-
     pub(super) fn is_node_of(&self, directory: Dir, node: NodeId) -> bool {
         match directory {
             Dir::Known(id) => match self.adoptions.renewed_nodes(id) {
@@ -495,7 +430,7 @@ impl<T: TreeView> Writer<'_, T> {
     }
 
     /// The directory's position in the table, with the chain above as the base has it.
-    fn index(&mut self, directory: Dir) -> DirectoryIndex {
+    pub(super) fn index(&mut self, directory: Dir) -> DirectoryIndex {
         let mut chain = Vec::new();
         let mut at = directory;
         let mut parent = loop {
@@ -538,17 +473,4 @@ impl<T: TreeView> Writer<'_, T> {
         self.table.insert(directory, index);
         index
     }
-}
-
-/// An attribute's name, and its value if it has one.
-type XattrChange = (Box<[u8]>, Option<Box<[u8]>>);
-
-fn xattr_changes(known: &Xattrs, found: &Xattrs) -> Vec<XattrChange> {
-    let set = found
-        .iter()
-        .filter(|(name, value)| known.get(*name) != Some(*value))
-        .map(|(name, value)| (name.clone(), Some(value.clone())));
-    let unset =
-        known.keys().filter(|name| !found.contains_key(*name)).map(|name| (name.clone(), None));
-    set.chain(unset).collect()
 }
