@@ -131,6 +131,10 @@ impl World {
         self.excuse_what_is_undone(&BTreeSet::new());
     }
 
+    fn forget_happenings(&mut self, forget: impl Fn(&Happening) -> bool) {
+        self.queue.retain(|_, happening| !forget(happening));
+    }
+
     fn all_have_the_same(&self) -> bool {
         let running = self.running_masters();
         // What only the other one of the two has, comes with its next turn.
