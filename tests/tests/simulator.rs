@@ -173,6 +173,12 @@ const REGRESSIONS: &[u64] = &[
     // one name, and before it noted that; a user's edit before the next start was taken for one of the file
     // that had been put aside, and replaced its content.
     42002912,
+    // A file with an open conflict was renamed, and a link made in its place, which had not settled when the new
+    // name was looked at: the file seemed to be in its place, and later removed from it, which closed the conflict.
+    55007888,
+    // A disk was full: a file that was no more could not become another one of equal bytes, made under its name
+    // elsewhere; then that one was removed, and the dead one stayed on this disk.
+    56065055,
 ];
 
 /// What histories had in them when the seeds of the next list were found.
@@ -225,6 +231,24 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     // The property's fault: a machine was cloned before it had recorded that there are others; nobody lets the
     // clone in, and it joins anew.
     53003443,
+    // The property's fault: a directory was renamed away and back, and what had changed in it meanwhile was told; a
+    // cut could undo the way back, but what was told would be in the directory, wherever that is.
+    55000405,
+    // The property's fault: of two files that changed places the one that was told of replaced the other; where that
+    // one was by then nobody had been told when the disk was restored from a backup.
+    55005459,
+    // A directory had been moved for another master, and making that durable failed; that it was gone from its old
+    // place was told, what was seen at the new one passed for an echo: it was taken for removed, with all in it.
+    55020900,
+    // The property's fault: a user put a directory in the place of another, and before anybody had looked, an effect
+    // put a file into it; it was looked for in the one that was recorded.
+    56200574,
+    // The property's fault: of what two masters with one key had, one content was nowhere any more; so nobody waited
+    // for the turn in which the other one of the two was to get another.
+    56201979,
+    // A state was restored from a backup of before a conflict was opened: what the disk held of it passed for an edit
+    // that had seen the other version, which closed the conflict.
+    50013347,
 ];
 
 fn check(seed: u64, wishes: Wishes) {

@@ -80,10 +80,17 @@ impl World {
         self.masters[master].dark_until_us = self.now_us + down_us;
         self.after(down_us, Happening::Start(master));
         self.moved_us = self.now_us;
-        if let Part::Tree(_) = part {
-            self.tree_was_wanted(master, &before);
-        }
-        self.excuse_what_is_undone();
+        let gone = match part {
+            Part::Tree(_) => {
+                self.tree_was_wanted(master, &before);
+                BTreeSet::new()
+            }
+            Part::State => BTreeSet::new(),
+            Part::Both(_) | Part::Disk => {
+                before.values().filter_map(|entry| key_of(&entry.body)).collect()
+            }
+        };
+        self.excuse_what_is_undone(&gone);
     }
 
     /// Whom the founder does not know any more, since a backup of it was restored, joins again.
@@ -120,8 +127,9 @@ impl World {
         }
     }
 
-    /// What was only on the disk that is gone, or in the log that is gone, is gone.
-    pub(super) fn excuse_what_is_undone(&mut self) {
+    /// What was only on the disk that is gone, or in the log that is gone, is gone. What the tree on that disk had
+    /// is undone where nobody was told of it, though somebody may have retained it from before.
+    pub(super) fn excuse_what_is_undone(&mut self, gone: &BTreeSet<ContentHash>) {
         let mut known: BTreeSet<ContentHash> = BTreeSet::new();
         for index in 0..self.masters.len() {
             match told(&self.masters[index].durable) {
@@ -131,12 +139,15 @@ impl World {
         }
         // What somebody has staged may not be wanted there by the time it is asked for.
         let mut kept: BTreeSet<ContentHash> = self.links.intersection(&known).copied().collect();
+        let mut shown = BTreeSet::new();
         for master in &self.masters {
             let listing = master.disk.listing();
-            kept.extend(listing.values().filter_map(|entry| key_of(&entry.body)));
+            shown.extend(listing.values().filter_map(|entry| key_of(&entry.body)));
             kept.extend(master.disk.version_hashes());
             kept.extend(master.durable.retained.keys());
         }
-        self.oracle.undone(|hash| kept.contains(hash));
+        self.oracle.undone(|hash| kept.contains(hash) || shown.contains(hash));
+        let stands = |hash: &ContentHash| known.contains(hash) || shown.contains(hash);
+        self.oracle.undone_in_tree(|hash| gone.contains(hash) && !stands(hash));
     }
 }

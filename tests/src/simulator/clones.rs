@@ -1,6 +1,8 @@
 //! Clones: a machine is copied, and both run with one key. The others are connected to one of them at a
 //! time, in turns; at the end one of them is taken away.
 
+use std::collections::BTreeSet;
+
 use pleach_core::engine::Input;
 use pleach_core::vocabulary::MasterId;
 
@@ -126,13 +128,17 @@ impl World {
             self.fail(Property::Settles, "a daemon does not run".to_owned());
         }
         self.connect_to_all(twins.original);
-        self.excuse_what_is_undone();
+        self.excuse_what_is_undone(&BTreeSet::new());
+    }
+
+    fn forget_happenings(&mut self, forget: impl Fn(&Happening) -> bool) {
+        self.queue.retain(|_, happening| !forget(happening));
     }
 
     fn all_have_the_same(&self) -> bool {
         let running = self.running_masters();
         // What only the other one of the two has, comes with its next turn.
-        if self.leftovers(&running).is_some() {
+        if self.leftovers(&running).or_else(|| self.unequal_disks()).is_some() {
             return false;
         }
         let mut heads = running.iter().map(|running| running.engine.replica().heads_hash());

@@ -22,6 +22,7 @@ pub mod driver;
 pub mod durable;
 pub mod faults;
 pub mod history;
+mod items;
 pub mod network;
 pub mod oracle;
 mod outputs;

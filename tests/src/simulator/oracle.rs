@@ -1,9 +1,10 @@
 //! The oracle of "nothing lost": a journal of every content that a user closed.
 //!
 //! At the end, each of them must be in the tree or in an open conflict, unless a user destroyed it whose
-//! disk showed it. Two lesser cases need only be among some master's retained versions: a content whose
-//! file was no longer in the tree when it was closed (written through an old descriptor), and one that
-//! was in a conflict at a path that a user removed or settled (R9).
+//! disk showed it. Three lesser cases need only be among some master's retained versions: a content whose
+//! file was no longer in the tree when it was closed (written through an old descriptor), one that was in
+//! a conflict at a path that a user removed or settled (R9), and one that its user had moved elsewhere on
+//! a disk that was then restored from a backup, before anybody was told where to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,6 +119,15 @@ impl Oracle {
         for (hash, written) in &mut self.contents {
             if written.duty != Duty::Released && !is_kept(hash) {
                 written.duty = Duty::Released;
+            }
+        }
+    }
+
+    /// A backup was restored: what only the tree that is gone still had need only be retained.
+    pub fn undone_in_tree(&mut self, is_undone: impl Fn(&ContentHash) -> bool) {
+        for (hash, written) in &mut self.contents {
+            if written.duty == Duty::Standing && is_undone(hash) {
+                written.duty = Duty::Retained;
             }
         }
     }

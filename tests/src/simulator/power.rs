@@ -85,9 +85,10 @@ impl World {
     }
 }
 
+/// The entry that a record is of; the root is always there.
 fn row(record: &Record) -> Option<BaseId> {
     match record {
-        Record::Base { id, .. } => Some(BaseId(*id)),
+        Record::Base { id, .. } => Some(BaseId(*id)).filter(|&id| id != BaseId::ROOT),
         Record::Change(_) | Record::Intent { .. } => None,
     }
 }
@@ -97,23 +98,56 @@ fn base(durable: &Durable) -> Result<Base, String> {
     Base::load(rows).map_err(|error| error.to_string())
 }
 
+/// Where a base has an entry: under a name, in a directory of the disk or the root.
+struct Place<'a> {
+    path: TreePath,
+    directory: Option<&'a Fingerprint>,
+    entry: &'a BaseEntry,
+}
+
+impl<'a> Place<'a> {
+    fn of(base: &'a Base, id: BaseId) -> Option<Self> {
+        let (path, entry) = (base.path(id)?, base.entry(id)?);
+        let is_root = entry.parent == BaseId::ROOT;
+        let directory = base.entry(entry.parent).filter(|_| !is_root);
+        Some(Self { path, directory: directory.map(|directory| &directory.fingerprint), entry })
+    }
+
+    /// What is there at least after a cut, in the directory that is recorded or the one that a user has put in its
+    /// place. That may be elsewhere by then: to find it there is to find a rename, and what is recorded of the
+    /// directory is looked at by itself.
+    fn durable(&self, disk: &Disk) -> impl Iterator<Item = Fingerprint> {
+        let shown = self.path.split_last().and_then(|(directory, _)| disk.stat(&directory));
+        let directories: Vec<Option<Fingerprint>> = match self.directory {
+            Some(recorded) => [*recorded].into_iter().chain(shown).map(Some).collect(),
+            None => vec![None],
+        };
+        let name = self.entry.name.clone();
+        directories.into_iter().filter_map(move |at| disk.durable(at.as_ref(), &name))
+    }
+
+    fn is_of(&self, other: &Self) -> bool {
+        let (here, there) = (self.entry, other.entry);
+        self.path == other.path || (here.parent, &here.name) == (there.parent, &there.name)
+    }
+}
+
 /// What a power cut at this moment could take of what is recorded of an entry.
 fn undurable(disk: &Disk, before: &Base, after: &Base, id: BaseId) -> Option<String> {
-    let was = before.path(id).zip(before.entry(id));
-    let is = after.path(id).zip(after.entry(id));
+    let (was, is) = (Place::of(before, id), Place::of(after, id));
     // What was there before may have been elsewhere in between, and a cut may bring it back to there: to find
     // it there is to find the user's rename.
-    let stays = was.as_ref().zip(is.as_ref()).is_some_and(|((from, before), (to, after))| {
-        from == to && before.fingerprint.same_object(&after.fingerprint)
+    let stays = was.as_ref().zip(is.as_ref()).is_some_and(|(was, is)| {
+        was.is_of(is) && was.entry.fingerprint.same_object(&is.entry.fingerprint)
     });
-    let taken = is.as_ref().and_then(|(path, entry)| {
-        torn(disk, path, entry).or_else(|| missing(disk, path, entry).filter(|_| !stays))
-    });
-    taken.or_else(|| was.and_then(|(path, entry)| returning(disk, &path, entry, is)))
+    let taken =
+        is.as_ref().and_then(|is| torn(disk, is).or_else(|| missing(disk, is).filter(|_| !stays)));
+    taken.or_else(|| returning(disk, &was?, is.as_ref()))
 }
 
 /// The file has the bytes that are recorded, and a cut could take them.
-fn torn(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
+fn torn(disk: &Disk, place: &Place) -> Option<String> {
+    let Place { path, entry, .. } = place;
     let recorded = &entry.fingerprint;
     if let Body::File(content) = &entry.body
         && let Some((key, now)) = disk.find_object(recorded)
@@ -127,30 +161,26 @@ fn torn(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
 }
 
 /// The entry is where it is recorded, and a cut could take it away.
-fn missing(disk: &Disk, path: &TreePath, entry: &BaseEntry) -> Option<String> {
+fn missing(disk: &Disk, place: &Place) -> Option<String> {
+    let Place { path, entry, .. } = place;
     let recorded = &entry.fingerprint;
     let same = |now: &Fingerprint| match entry.body {
         Body::Directory { .. } => recorded.same_object(now),
         Body::File(_) | Body::Symlink { .. } => recorded == now,
     };
     let shown = disk.stat(path).filter(same);
-    let kept = disk.durable(path).filter(|(now, _)| same(now));
-    (shown.is_some() && kept.is_none()).then(|| format!("{path} is recorded, and could be lost"))
+    let kept = place.durable(disk).any(|now| same(&now));
+    (shown.is_some() && !kept).then(|| format!("{path} is recorded, and could be lost"))
 }
 
-/// The entry is recorded as no longer at a path, as it is on the disk, and a cut could bring it back.
-fn returning(
-    disk: &Disk,
-    path: &TreePath,
-    entry: &BaseEntry,
-    is: Option<(TreePath, &BaseEntry)>,
-) -> Option<String> {
-    let stays = is.is_some_and(|(now, _)| now == *path);
-    let same = |now: &Fingerprint| entry.fingerprint.same_object(now);
-    let is_gone = !disk.stat(path).is_some_and(|now| same(&now));
-    let returns = disk.durable(path).is_some_and(|(now, _)| same(&now));
+/// The entry is recorded as no longer at a place, as it is on the disk, and a cut could bring it back.
+fn returning(disk: &Disk, was: &Place, is: Option<&Place>) -> Option<String> {
+    let stays = is.is_some_and(|is| was.is_of(is));
+    let same = |now: &Fingerprint| was.entry.fingerprint.same_object(now);
+    let is_gone = !disk.stat(&was.path).is_some_and(|now| same(&now));
+    let returns = was.durable(disk).any(|now| same(&now));
     (!stays && is_gone && returns)
-        .then(|| format!("that {path} is gone is recorded, and could be undone"))
+        .then(|| format!("that {} is gone is recorded, and could be undone", was.path))
 }
 
 /// All contents that the recorded changes make the tree or a conflict hold.

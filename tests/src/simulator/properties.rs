@@ -121,7 +121,7 @@ impl World {
         Some((Property::EqualHeads, detail))
     }
 
-    fn unequal_disks(&self) -> Option<(Property, String)> {
+    pub(super) fn unequal_disks(&self) -> Option<(Property, String)> {
         let running = self.running_masters();
         let nowhere = self.unobtainable(&listing_of(running[0].engine.replica().tree()));
         let obtainable = |master: &super::driver::Master| {

@@ -190,7 +190,10 @@ impl Plan {
                 }
             }
             Outcome::Differs => Completion { retry, look, problem: None },
-            Outcome::Failed(problem) => Completion { retry, look: None, problem: Some(problem) },
+            Outcome::Failed(problem) => {
+                let look = moved_to(&planned.effect);
+                Completion { retry, look, problem: Some(problem) }
+            }
             Outcome::Ignored => Completion::default(),
         }
     }
@@ -320,6 +323,14 @@ fn take(entry: &mut BaseEntry, put: &Put, fingerprint: Option<Fingerprint>) {
 fn note_move(entry: &mut BaseEntry, fingerprint: Fingerprint) {
     if entry.fingerprint.same_bytes(&fingerprint) {
         entry.fingerprint.changed = fingerprint.changed;
+    }
+}
+
+/// Where something may be that a failed effect was to move: gone from its old place, it must not pass for removed.
+fn moved_to(effect: &Effect) -> Option<TreePath> {
+    match effect {
+        Effect::Move { to: Location::Tree(path), .. } => Some(path.clone()),
+        _ => None,
     }
 }
 

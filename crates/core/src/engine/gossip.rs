@@ -1,13 +1,12 @@
 //! Talking with the other masters: who knows what, and what they lack.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Blocked, Engine, Output};
 use crate::replica::{Local, LocalChange, Unreadable};
 use crate::values::{
-    BLOCKED_MAX, Body, Conflict, Contents, Event, Message, Problem, ProblemKind, Record,
-    SignedChange,
+    BLOCKED_MAX, Body, Contents, Event, Message, Problem, ProblemKind, Record, SignedChange,
 };
 use crate::vocabulary::{ContentHash, MasterId, NodeId, TreePath, VersionVector};
 
@@ -132,6 +131,7 @@ impl Engine {
         if ahead {
             self.queued.push(Output::SendLog { to: from, known: known.clone() });
         }
+        self.copied.has_told(from);
         if behind && self.may_merge() {
             self.send_have(from);
         } else if behind {
@@ -141,9 +141,11 @@ impl Engine {
 
     /// Whether the tree may move on. Not while effects are being done, nor before the first survey has
     /// seen what a crash left half done: what the disk got without the base knowing is then in the tree
-    /// of the log, and so adopted, never taken for a user's act.
+    /// of the log, and so adopted, never taken for a user's act. A state that was copied has less in its log than
+    /// the disk got: it first hears of that.
     fn may_merge(&self) -> bool {
         let caught_up = self.caught_up || self.frozen.is_some() || !self.is_member();
+        let caught_up = caught_up || self.copied.is_awaiting();
         let is_clear = self.unclear_until.is_none() || self.frozen.is_some();
         caught_up && is_clear && !matches!(self.turn, super::Turn::Applying(_))
     }
@@ -237,33 +239,6 @@ impl Engine {
         {
             self.event(event);
         }
-    }
-
-    /// The versions of an open conflict are kept on every master, on the disk or among the versions
-    /// (R9). Without a conflict, none is wanted any more.
-    pub(super) fn retain_versions(&mut self, node: NodeId, open: &[Conflict]) {
-        let mut missing = BTreeMap::new();
-        for version in open.iter().flat_map(|conflict| &conflict.versions) {
-            let Body::File(content) = &version.body else { continue };
-            let hash = content.hash;
-            if version.stands || content.size == 0 || self.retained.contains(&hash) {
-                continue;
-            }
-            if let Some(bytes) = self.transfer.inline(&hash).map(|bytes| bytes.to_vec()) {
-                self.retained.insert(hash);
-                self.queued.push(Output::Retain { hash, bytes: Some(bytes) });
-            } else if self.transfer.is_staged(&hash)
-                && !matches!(self.turn, super::Turn::Applying(_))
-            {
-                // No effect under way takes it. Kept in the versions, it is found there by a node that is to
-                // hold it after all.
-                self.retained.insert(hash);
-                self.queued.push(Output::Retain { hash, bytes: None });
-            } else if self.base.by_hash(hash).next().is_none() {
-                missing.insert(hash, content.size);
-            }
-        }
-        self.transfer.want_retained(node, &missing);
     }
 
     pub(super) fn fetched(&mut self, hash: ContentHash) {

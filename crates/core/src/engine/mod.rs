@@ -15,6 +15,8 @@
 mod absence;
 mod agenda;
 mod ahead;
+mod conflicts;
+mod copied;
 mod gossip;
 mod guard;
 mod io;
@@ -47,7 +49,8 @@ use crate::replica::{Replica, ResolveError};
 use crate::snapshot::{Scope, Survey};
 use crate::transfer::Transfer;
 use crate::values::{
-    Base, BaseId, Body, ChangeId, Choice, Event, Member, Problem, Record, Signature, TreeDelta,
+    Base, BaseId, Body, ChangeId, Choice, Event, Left, Member, Problem, Record, Signature,
+    TreeDelta,
 };
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, Moment, NodeId, Stamp, TreePath, VersionVector,
@@ -117,12 +120,9 @@ pub struct Engine {
     /// Directories whose mtime our own effects have changed and not yet set right.
     disturbed: BTreeSet<BaseId>,
     /// Entries of which an effect failed that may have been done all the same, until they are found again; and
-    /// what it may have put in their place.
-    doubtful: BTreeMap<BaseId, Vec<Body>>,
-    /// Entries with an open conflict, of a base that was copied here, until they are found.
-    copied: BTreeSet<BaseId>,
-    /// Whether it is still noted that the base was copied here.
-    is_copied: bool,
+    /// what it may have left in their place.
+    doubtful: BTreeMap<BaseId, Vec<Left>>,
+    copied: copied::Copied,
     /// Entries that the base has in the parking area and that are not there: a crash came after they left
     /// it. The first look at everything finds them, or else they are gone.
     unparked: BTreeSet<BaseId>,
@@ -227,6 +227,7 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let disk = match (&self.frozen, &self.turn) {
+            _ if self.copied.is_awaiting() => None,
             (None, Turn::Idle) if self.is_member() && self.halfway => Some(0),
             (None, Turn::Idle) if self.is_member() => self.agenda.timeout(),
             _ => None,
@@ -240,6 +241,7 @@ impl Engine {
             self.problems.timeout(),
             self.unclear_until,
             self.guard.timeout(),
+            self.copied.timeout(),
         ];
         due.into_iter().flatten().min()
     }
@@ -296,14 +298,6 @@ impl Engine {
     #[must_use]
     pub fn surveys_finished(&self) -> u64 {
         self.surveys_finished
-    }
-
-    /// Since when this run has known of the conflict at `path`, by the wall clock.
-    #[must_use]
-    pub fn conflict_opened_ms(&self, path: &TreePath) -> Option<i64> {
-        let node = self.replica.tree().lookup(path)?;
-        let members = self.replica.tree().members_of_entry(node);
-        members.iter().find_map(|node| self.conflicts.get(node)).map(|&(_, since)| since)
     }
 
     /// What is going on.
@@ -392,13 +386,16 @@ impl Engine {
             }
         }
         self.count_withheld(now);
+        self.await_others(now);
         if self.frozen.is_none() && self.is_member() {
             if !self.started {
                 self.started = true;
                 self.remember_conflicts();
                 self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
             }
-            self.take_turns(now);
+            if !self.copied.is_awaiting() {
+                self.take_turns(now);
+            }
         }
         self.request_contents(now);
         if self.peers.compare_is_due(now) {
@@ -438,38 +435,6 @@ impl Engine {
         self.touched.append(&mut self.stalled);
         for node in changed {
             self.conflict_changed(node);
-        }
-    }
-
-    /// Open conflicts of an earlier run: no news, but what is missing of their versions is wanted.
-    fn remember_conflicts(&mut self) {
-        for conflict in self.replica.conflicts() {
-            let Some(node) = conflict.versions.first().map(|version| version.node) else {
-                continue;
-            };
-            self.conflicts.entry(node).or_insert((conflict.path, self.unix_ms));
-            let open = self.replica.conflicts_at(node);
-            self.retain_versions(node, &open);
-        }
-    }
-
-    fn conflict_changed(&mut self, node: NodeId) {
-        let open = self.replica.conflicts_at(node);
-        self.retain_versions(node, &open);
-        match open.first() {
-            Some(conflict) => {
-                let (path, kind) = (conflict.path.clone(), conflict.kind);
-                let since = self.conflicts.get(&node).map(|&(_, since)| since);
-                let opened = (path.clone(), since.unwrap_or(self.unix_ms));
-                if self.conflicts.insert(node, opened).is_none() {
-                    self.event(Event::ConflictOpened { path, kind });
-                }
-            }
-            None => {
-                if let Some((path, _)) = self.conflicts.remove(&node) {
-                    self.event(Event::ConflictClosed { path });
-                }
-            }
         }
     }
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::agenda::Agenda;
+use super::copied::Copied;
 use super::peers::Peers;
 use super::problems::Problems;
 use super::{Engine, Signer, Turn, gossip, guard};
 use crate::replica::{OpenError as ReplicaError, Replica};
 use crate::snapshot::forget_put_aside;
 use crate::transfer::Transfer;
-use crate::values::{Base, BaseEntry, BaseError, BaseId, SignedChange, TreeView};
+use crate::values::{Base, BaseError, BaseId, SignedChange, TreeView};
 use crate::vocabulary::{
     ContentHash, Fingerprint, MasterId, NodeId, StoreId, VersionVector, WriterId,
 };
@@ -111,7 +112,7 @@ impl Engine {
         let mut disturbed: BTreeSet<BaseId> =
             stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
         let is_copied = disturbed.remove(&BaseId(COPIED_HERE));
-        let copied = if is_copied { disputed(&base, &replica) } else { BTreeSet::new() };
+        let copied = Copied::new(is_copied, &base, &replica);
         let nodes = replica.tree().nodes();
         let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
         Ok(Self {
@@ -137,7 +138,6 @@ impl Engine {
             disturbed,
             doubtful: BTreeMap::new(),
             copied,
-            is_copied,
             unparked,
             announced: VersionVector::new(),
             announced_problems: 0,
@@ -161,17 +161,6 @@ impl Engine {
             outputs: VecDeque::new(),
         })
     }
-}
-
-/// Entries of the base with an open conflict. A master that is alone has none of another's making.
-fn disputed(base: &Base, replica: &Replica) -> BTreeSet<BaseId> {
-    if replica.members().len() < 2 {
-        return BTreeSet::new();
-    }
-    let is_disputed = |entry: &BaseEntry| {
-        entry.standing().is_some_and(|node| !replica.conflicts_at(node).is_empty())
-    };
-    base.iter().filter(|(_, entry)| is_disputed(entry)).map(|(id, _)| id).collect()
 }
 
 /// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as

@@ -19,7 +19,7 @@ pub(super) const LIMITS: Limits = Limits { entries_max: 2_048 };
 const BATCHES_WANTED_IN_A_ROW: usize = 2;
 /// How often a node waits for its path to settle before it is projected all the same.
 const POSTPONED_MAX: u32 = 8;
-/// How many different things may have been put in one place by effects that failed: the last ones.
+/// How many different things may have been left in one place by effects that failed: the last ones.
 const DOUBTS_MAX: usize = 8;
 /// After so many attempts in a row that found something else than a look did, a node waits.
 const DIFFERS_MAX: u32 = 4;
@@ -292,6 +292,9 @@ impl Engine {
             }
             return;
         };
+        if let Some(path) = &look {
+            self.agenda.again(now, name_scope(path), 0);
+        }
         if let Some(problem) = problem {
             if let (ProblemKind::ContentMissing, Effect::PutFile { content, .. }) =
                 (problem.kind, effect)
@@ -306,16 +309,13 @@ impl Engine {
         *attempts += 1;
         if *attempts > DIFFERS_MAX {
             self.differed.remove(&node);
-            let path = look.clone().unwrap_or_else(TreePath::root);
+            let path = look.unwrap_or_else(TreePath::root);
             let reason = "what is there keeps changing while it is being replaced".to_owned();
             self.blocked(now, &retry, Problem { kind: ProblemKind::NeverSettles, path, reason });
-        } else if let Some(path) = &look {
+        } else if let Some(path) = look {
             self.doubted.extend(retry.into_iter().map(|node| (node, path.clone())));
         } else {
             self.touched.extend(retry);
-        }
-        if let Some(path) = look {
-            self.agenda.again(now, name_scope(&path), 0);
         }
     }
 
@@ -328,12 +328,12 @@ impl Engine {
         }
         let Location::Tree(path) = planned.effect.target() else { return };
         let Some(there) = self.base.find(path) else { return };
-        let put = self.doubtful.entry(there).or_default();
-        if let Some(body) = planned.effect.puts()
-            && !put.contains(&body)
+        let doubts = self.doubtful.entry(there).or_default();
+        if let Some(left) = planned.effect.leaves()
+            && !doubts.contains(&left)
         {
-            put.truncate(DOUBTS_MAX - 1);
-            put.insert(0, body);
+            doubts.truncate(DOUBTS_MAX - 1);
+            doubts.insert(0, left);
         }
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::agenda::{Due, name_scope};
 use super::guard::unchanged;
-use super::open::COPIED_HERE;
 use super::{Blocked, Engine, Output, Turn};
 use crate::snapshot::{Doubtful, Scope, Snapshot, SnapshotRules, SpecialBits, Survey};
 use crate::values::{Act, BaseId, Event, Looked, Performed, Problem, Record};
@@ -102,9 +101,9 @@ impl Engine {
                 true => Doubtful::All,
                 false => Doubtful::These(&self.doubtful),
             },
-            copied: &self.copied,
+            copied: &self.copied.disputed,
         };
-        let unmoved = self.doubtful.keys().chain(&self.copied).copied();
+        let unmoved = self.doubtful.keys().chain(&self.copied.disputed).copied();
         let unmoved = unmoved.filter(|&id| survey.saw_unchanged(&self.base, id));
         let mut known: BTreeSet<BaseId> = unmoved.collect();
         let mut snapshot = survey.finish(&self.base, self.replica.tree(), rules);
@@ -131,7 +130,7 @@ impl Engine {
         known.extend(&snapshot.seen);
         let base = &self.base;
         self.doubtful.retain(|id, _| base.entry(*id).is_some() && !known.contains(id));
-        self.copied.retain(|id| base.entry(*id).is_some() && !known.contains(id));
+        self.copied.disputed.retain(|id| base.entry(*id).is_some() && !known.contains(id));
         self.forget_copied();
         self.forget_unparked();
         self.plan_doubted();
@@ -173,14 +172,6 @@ impl Engine {
             }
             waits
         });
-    }
-
-    /// Once everything has been looked for, the base is this disk's own.
-    fn forget_copied(&mut self) {
-        if self.is_copied && self.caught_up && self.missed.is_empty() {
-            self.is_copied = false;
-            self.records.push(Record::Intent { id: COPIED_HERE, row: None });
-        }
     }
 
     /// What left the parking area before a crash and was not found is no more: removed by our own effect.

@@ -18,7 +18,7 @@ use crate::values::{
     SeenDirectory, SeenNodes, TreeView,
 };
 use crate::vocabulary::Name;
-use crate::vocabulary::{Attributes, Fingerprint, Kind, Mode, NodeId, Xattrs};
+use crate::vocabulary::{Attributes, Fingerprint, Kind, NodeId};
 
 /// Whether setuid, setgid and sticky bits are part of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) struct Writer<'a, T> {
     steps: Vec<Step>,
     table: BTreeMap<Dir, DirectoryIndex>,
     adoptions: &'a Adoptions,
-    adopted: BTreeSet<NodeId>,
+    pub(super) adopted: BTreeSet<NodeId>,
     /// mtimes of directories come last.
     touches: Vec<(usize, Act)>,
 }
@@ -189,7 +189,7 @@ impl<T: TreeView> Writer<'_, T> {
         // fingerprint, which the base keeps.
         let attributes = match unread {
             true => entry.attributes.clone(),
-            false => self.attribute_changes(sighting, entry, tree.as_ref(), &mut done),
+            false => self.attribute_changes(sighting, id, entry, tree.as_ref(), &mut done),
         };
         let step = self.steps.len();
         if entry.is_directory()
@@ -218,7 +218,7 @@ impl<T: TreeView> Writer<'_, T> {
         self.survey.settling.contains(&Dir::Known(id))
     }
 
-    fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
+    pub(super) fn push(&mut self, act: Act, done: &mut SmallVec<[usize; 2]>) {
         done.push(self.acts.acts.len());
         self.acts.acts.push(act);
     }
@@ -269,7 +269,7 @@ impl<T: TreeView> Writer<'_, T> {
             true => view.body == body,
             false => view.body.same_bytes(&body),
         });
-        let is_ours = inherits.is_empty() && self.rules.doubtful.may_have_put(id, &body);
+        let is_ours = inherits.is_empty() && self.rules.doubtful.left(id, &body).is_some();
         if (in_tree || is_ours) && body != entry.body {
             self.adopted.extend(entry.standing());
             return body;
@@ -318,46 +318,6 @@ impl<T: TreeView> Writer<'_, T> {
         }
         let directory = self.directory_of(id);
         Some(Act::Touch { directory, entry: entry.nodes.clone(), mtime })
-    }
-
-    fn attribute_changes(
-        &mut self,
-        sighting: &Sighting,
-        entry: &BaseEntry,
-        tree: Option<&EntryView>,
-        done: &mut SmallVec<[usize; 2]>,
-    ) -> Attributes {
-        let mut attributes = entry.attributes.clone();
-        let in_tree = tree.map(|view| &view.attributes);
-        let (found, known) = (sighting.fingerprint, entry.fingerprint);
-        let seen = || entry.nodes.clone();
-        let directory = self.index(Dir::Known(entry.parent));
-        let mode = self.mode(sighting);
-        if found.kind != Kind::Symlink && found.mode != known.mode && mode != attributes.mode {
-            attributes.mode = mode;
-            if in_tree.is_none_or(|tree| tree.mode != mode) {
-                self.push(Act::SetMode { directory, entry: seen(), mode }, done);
-            }
-        }
-        if let Some(owner) = &sighting.owner
-            && (found.uid, found.gid) != (known.uid, known.gid)
-            && attributes.owner.as_ref() != Some(owner)
-        {
-            attributes.owner = Some(owner.clone());
-            if in_tree.is_none_or(|tree| tree.owner.as_ref() != Some(owner)) {
-                let owner = owner.clone();
-                self.push(Act::SetOwner { directory, entry: seen(), owner }, done);
-            }
-        }
-        if found.kind != Kind::Symlink && sighting.xattrs != attributes.xattrs {
-            for (attribute, value) in xattr_changes(&attributes.xattrs, &sighting.xattrs) {
-                if in_tree.is_none_or(|tree| tree.xattrs.get(&attribute) != value.as_ref()) {
-                    self.push(Act::SetXattr { directory, entry: seen(), attribute, value }, done);
-                }
-            }
-            attributes.xattrs = sighting.xattrs.clone();
-        }
-        attributes
     }
 
     /// What the tree has in its place already.
@@ -421,14 +381,6 @@ impl<T: TreeView> Writer<'_, T> {
         });
     }
 
-    fn attributes(&self, sighting: &Sighting) -> Attributes {
-        Attributes {
-            mode: self.mode(sighting),
-            owner: sighting.owner.clone(),
-            xattrs: sighting.xattrs.clone(),
-        }
-    }
-
     fn create(&mut self, at: usize, into: Dir, body: &Body, attributes: &Attributes) -> usize {
         let directory = self.index(into);
         let act = self.acts.acts.len();
@@ -459,15 +411,6 @@ impl<T: TreeView> Writer<'_, T> {
         self.steps.push(Step::Remove(id));
     }
 
-    fn mode(&self, sighting: &Sighting) -> Mode {
-        let mode = sighting.fingerprint.mode;
-        match (sighting.fingerprint.kind, self.rules.special_bits) {
-            (Kind::Symlink, _) => Mode::new(0o777),
-            (_, SpecialBits::Keep) => mode,
-            (_, SpecialBits::Drop) => mode.without_special_bits(),
-        }
-    }
-
     pub(super) fn is_node_of(&self, directory: Dir, node: NodeId) -> bool {
         match directory {
             Dir::Known(id) => match self.adoptions.renewed_nodes(id) {
@@ -487,7 +430,7 @@ impl<T: TreeView> Writer<'_, T> {
     }
 
     /// The directory's position in the table, with the chain above as the base has it.
-    fn index(&mut self, directory: Dir) -> DirectoryIndex {
+    pub(super) fn index(&mut self, directory: Dir) -> DirectoryIndex {
         let mut chain = Vec::new();
         let mut at = directory;
         let mut parent = loop {
@@ -530,17 +473,4 @@ impl<T: TreeView> Writer<'_, T> {
         self.table.insert(directory, index);
         index
     }
-}
-
-/// An attribute's name, and its value if it has one.
-type XattrChange = (Box<[u8]>, Option<Box<[u8]>>);
-
-fn xattr_changes(known: &Xattrs, found: &Xattrs) -> Vec<XattrChange> {
-    let set = found
-        .iter()
-        .filter(|(name, value)| known.get(*name) != Some(*value))
-        .map(|(name, value)| (name.clone(), Some(value.clone())));
-    let unset =
-        known.keys().filter(|name| !found.contains_key(*name)).map(|name| (name.clone(), None));
-    set.chain(unset).collect()
 }

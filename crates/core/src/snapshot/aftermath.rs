@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::acts::Writer;
 use super::survey::{Sighting, found_body};
-use crate::values::{Base, BaseEntry, BaseId, Body, EntryView, SeenNodes, TreeView};
+use crate::values::{Base, BaseEntry, BaseId, Body, EntryView, Left, SeenNodes, TreeView};
 use crate::vocabulary::{Fingerprint, Kind, NodeId};
 
 /// Entries of which the base may lag behind our own effects.
@@ -13,12 +13,12 @@ use crate::vocabulary::{Fingerprint, Kind, NodeId};
 pub enum Doubtful<'a> {
     /// All: a crash may have come between effects and their record.
     All,
-    /// Those of which an effect failed, after it was done for all that is known; and what it may have put in
+    /// Those of which an effect failed, after it was done for all that is known; and what it may have left in
     /// their place.
-    These(&'a BTreeMap<BaseId, Vec<Body>>),
+    These(&'a BTreeMap<BaseId, Vec<Left>>),
 }
 
-impl Doubtful<'_> {
+impl<'a> Doubtful<'a> {
     pub(super) fn contains(&self, id: BaseId) -> bool {
         match self {
             Self::All => true,
@@ -26,11 +26,11 @@ impl Doubtful<'_> {
         }
     }
 
-    /// Whether this is what an effect that failed may have put in the entry's place.
-    pub(super) fn may_have_put(&self, id: BaseId, found: &Body) -> bool {
+    /// What was found in the entry's place, if an effect that failed may have left it there.
+    pub(super) fn left(&self, id: BaseId, found: &Body) -> Option<&'a Left> {
         match self {
-            Self::All => false,
-            Self::These(these) => these.get(&id).is_some_and(|put| put.contains(found)),
+            Self::All => None,
+            Self::These(these) => these.get(&id)?.iter().find(|left| left.body == *found),
         }
     }
 }

@@ -12,6 +12,7 @@
 mod acts;
 mod adoption;
 mod aftermath;
+mod attributes;
 mod matching;
 mod settle;
 mod survey;

@@ -116,6 +116,24 @@ fn another_name_of_a_file_is_a_file_of_its_own() {
 }
 
 #[test]
+fn file_is_renamed_though_the_link_that_came_into_its_place_has_not_settled() {
+    let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
+    mirror.disk.write(&path("a"), b"one");
+    mirror.survey_all(&mut tree);
+    let node = tree.find(&path("a"));
+    mirror.disk.rename(&path("a"), &path("b"));
+    mirror.disk.symlink(&path("a"), "b");
+    let name = |text: &str| Name::try_from(text).unwrap();
+    let root = TreePath::root;
+    let scopes = vec![Scope::Name(root(), name("b")), Scope::Peek(root(), name("a"))];
+    let acts = mirror.survey(&mut tree, scopes);
+    assert!(matches!(&acts.acts[..], [Act::Move { .. }]), "{:?}", acts.acts);
+    let acts = mirror.survey_all(&mut tree);
+    assert!(matches!(&acts.acts[..], [Act::Create { .. }]), "{:?}", acts.acts);
+    assert_eq!(tree.find(&path("b")), node);
+}
+
+#[test]
 fn unreadable_directory_is_not_deleted_and_what_is_ignored_is_left_alone() {
     let (mut mirror, mut tree) = (Mirror::default(), PlainTree::default());
     mirror.disk.make_directory(&path("d"));

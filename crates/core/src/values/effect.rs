@@ -163,6 +163,15 @@ pub enum Outcome {
     Ignored,
 }
 
+/// What an effect leaves in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Content or target, and mtime.
+    pub body: Body,
+    /// Mode, owner, extended attributes.
+    pub attributes: Attributes,
+}
+
 impl Effect {
     /// Where the effect ends up.
     #[must_use]
@@ -179,16 +188,18 @@ impl Effect {
         }
     }
 
-    /// The file or symbolic link that it puts, if it puts one.
+    /// What it leaves in its place, if it puts a file or symbolic link or sets the attributes of something.
     #[must_use]
-    pub fn puts(&self) -> Option<Body> {
-        match self {
-            Self::PutFile { content, .. } => Some(Body::File(*content)),
-            Self::PutSymlink { target, mtime, .. } => {
-                Some(Body::Symlink { target: target.clone(), mtime: *mtime })
+    pub fn leaves(&self) -> Option<Left> {
+        let (body, attributes) = match self {
+            Self::PutFile { content, attributes, .. } => (Body::File(*content), attributes),
+            Self::PutSymlink { target, mtime, attributes, .. } => {
+                (Body::Symlink { target: target.clone(), mtime: *mtime }, attributes)
             }
-            _ => None,
-        }
+            Self::SetAttributes { body, attributes, .. } => (body.clone(), attributes),
+            _ => return None,
+        };
+        Some(Left { body, attributes: attributes.clone() })
     }
 
     /// Whether it takes something out of the way, into the parking area. Once done it is done, durable or

@@ -18,7 +18,7 @@ pub use base::{Base, BaseEntry, BaseError, BaseId, BaseRow};
 pub use change::{ChangeId, Signature, SignedChange};
 pub use conflict::{Choice, Conflict, ConflictKind, Rule, Version, VersionOf};
 pub use content::{Body, FileContent, LinkTarget, LinkTargetError};
-pub use effect::{Effect, Expected, Location, Outcome, ParkingId, PutSource};
+pub use effect::{Effect, Expected, Left, Location, Outcome, ParkingId, PutSource};
 pub use event::{Event, Problem, ProblemKind};
 pub use look::{
     DirectoryState, Found, FoundBody, LateWrite, ListRequest, Listed, Look, Looked, ReadRequest,

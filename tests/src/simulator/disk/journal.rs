@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use pleach_core::values::ParkingId;
-use pleach_core::vocabulary::{ContentHash, Fingerprint, TreePath};
+use pleach_core::vocabulary::{Fingerprint, Name, TreePath};
 use rand::{Rng, RngExt};
 
 use super::{Disk, Inode, InodeKey, Node};
@@ -168,20 +168,20 @@ impl Disk {
         self.inode_mut(key).node = Node::File(bytes);
     }
 
-    /// What a cut would leave of what is at a path, if nothing but what is durable were left.
+    /// What a cut would leave of what a directory holds under a name, if nothing but what is durable were left;
+    /// the directory may be elsewhere then. Without one, of what the root holds.
     #[must_use]
-    pub fn durable(&self, path: &TreePath) -> Option<(Fingerprint, Option<ContentHash>)> {
-        let journal = self.journal.as_ref()?;
-        let committed = journal.images.first()?;
-        let mut key = self.root;
-        for name in path.names() {
-            match &committed.inodes.get(&key)?.node {
-                Node::Directory(entries) => key = *entries.get(name)?,
-                Node::File(_) | Node::Symlink(_) => return None,
-            }
-        }
-        let inode = committed.inodes.get(&key)?;
-        Some((self.fingerprint_of(inode), journal.bytes.get(&key).map(|b| ContentHash::of(b))))
+    pub fn durable(&self, directory: Option<&Fingerprint>, name: &Name) -> Option<Fingerprint> {
+        let committed = self.journal.as_ref()?.images.first()?;
+        let is_meant = |inode: &&Rc<Inode>| {
+            directory.is_some_and(|meant| self.fingerprint_of(inode).same_object(meant))
+        };
+        let holder = match directory {
+            None => committed.inodes.get(&committed.root)?,
+            Some(_) => committed.inodes.values().find(is_meant)?,
+        };
+        let Node::Directory(entries) = &holder.node else { return None };
+        Some(self.fingerprint_of(committed.inodes.get(entries.get(name)?)?))
     }
 
     /// The hash of the bytes that are durable of a file, by its inode.

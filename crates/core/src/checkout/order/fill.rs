@@ -61,16 +61,13 @@ impl<T: TreeView> Planner<'_, T> {
             }
             Body::Directory { .. } => return,
         };
-        // What it is put over and is no more in the tree is still to go, should it fail and what was to
-        // be put be called otherwise then.
-        let mut nodes = entry.map(|entry| self.dead_nodes(entry)).unwrap_or_default();
-        nodes.extend(nodes_of(&view));
-        self.push(effect, nodes, then_at(disk));
+        self.push(effect, nodes_of(&view), then_at(disk));
         self.plan.disturbed.insert(spot);
         self.consumed.extend(disk);
     }
 
-    fn dead_nodes(&self, entry: &BaseEntry) -> SmallVec<[NodeId; 1]> {
+    /// Those that are no more in the tree.
+    pub(super) fn dead_nodes(&self, entry: &BaseEntry) -> SmallVec<[NodeId; 1]> {
         let nodes = nodes_of_entry(entry).into_iter();
         nodes.filter(|&node| self.pairing.tree.entry(node).is_none()).collect()
     }

@@ -391,7 +391,22 @@ impl<T: TreeView> Planner<'_, T> {
         self.push(effect, nodes_of(&view), then);
     }
 
-    fn push(&mut self, effect: Effect, nodes: SmallVec<[NodeId; 1]>, then: Then) {
+    fn push(&mut self, effect: Effect, mut nodes: SmallVec<[NodeId; 1]>, then: Then) {
+        // What the entry was before, and is no more in the tree, is still to go, should the effect fail and what
+        // the entry was to become be gone or called otherwise then.
+        let becomes = match &then {
+            Then::Replace { id, .. } | Then::Learn { id, .. } | Then::Relocate { id, .. } => {
+                Some(*id)
+            }
+            Then::Insert { .. }
+            | Then::SetMade { .. }
+            | Then::Park { .. }
+            | Then::Remove { .. } => None,
+        };
+        if let Some(entry) = becomes.and_then(|id| self.pairing.base.entry(id)) {
+            let dead = self.dead_nodes(entry);
+            nodes.extend(dead.into_iter().filter(|node| !nodes.contains(node)).collect::<Vec<_>>());
+        }
         self.plan.effects.push(PlannedEffect { effect, nodes, then });
     }
 }

@@ -135,7 +135,7 @@ pub struct Survey {
     pub(super) sightings: Vec<Sighting>,
     pub(super) places: BTreeMap<(Dir, Name), usize>,
     pub(super) gone: BTreeSet<BaseId>,
-    /// Directories in whose place something else was peeked at: they are not there any more.
+    /// Entries in whose place something was peeked at that can't be them: they are not there any more.
     displaced: BTreeSet<BaseId>,
     /// Base entries whose place is ignored or can't be known.
     pub(super) left_alone: BTreeSet<BaseId>,

@@ -1,10 +1,8 @@
 //! What a survey saw: entries that differ from the base, and which directories of it those are.
 
-use super::{
-    Dir, Identity, Reading, Sighting, Survey, Whereabouts, candidates, directories_in, is_directory,
-};
+use super::{Dir, Identity, Reading, Sighting, Survey, Whereabouts, candidates, directories_in};
 use crate::values::{
-    Base, BaseId, Body, DirectoryState, FileContent, Found, FoundBody, Listed, Problem,
+    Base, BaseEntry, BaseId, Body, DirectoryState, FileContent, Found, FoundBody, Listed, Problem,
     ProblemKind, ReadState,
 };
 use crate::vocabulary::{ContentHash, Fingerprint, Kind, Name, TreePath, Xattrs};
@@ -190,8 +188,12 @@ impl Survey {
                 return;
             }
             if candidates(base, &fingerprint).is_empty() {
-                // A directory is where its object is, whatever has come into its place.
-                self.displaced.extend(known.filter(|&id| is_directory(base, id)));
+                // A directory is where its object is, whatever has come into its place. A file may go on
+                // as another one there, and as nothing else.
+                let continues = |entry: &BaseEntry| {
+                    !entry.is_directory() && entry.body.kind() == fingerprint.kind
+                };
+                self.displaced.extend(known.filter(|_| !there.is_some_and(continues)));
                 self.settling.insert(directory);
                 return;
             }

@@ -7,7 +7,7 @@ use crate::values::{
     DirectoryState, Effect, Expected, FileContent, Found, FoundBody, ListRequest, Listed, Location,
     Look, Looked, Outcome, ParkingId, Problem, ProblemKind, PutSource, ReadRequest, ReadState,
 };
-use crate::vocabulary::{ContentHash, Fingerprint, Kind, Mode, Name};
+use crate::vocabulary::{ContentHash, Fingerprint, Kind, Mode, Name, TreePath};
 
 /// What the engine asks for.
 impl VirtualDisk {
@@ -45,12 +45,8 @@ impl VirtualDisk {
     fn list(&mut self, request: &ListRequest) -> Listed {
         let path = request.path.clone();
         if self.closed.contains(&path) {
-            let problem = Problem {
-                kind: ProblemKind::PermissionDenied,
-                path: path.clone(),
-                reason: "it is closed".to_owned(),
-            };
-            return Listed { path, state: DirectoryState::Unknown(problem) };
+            let state = DirectoryState::Unknown(is_closed(&path));
+            return Listed { path, state };
         }
         let Some((id, inside)) = self.find(&path).and_then(|id| Some((id, self.inside(id)?)))
         else {
@@ -104,6 +100,9 @@ impl VirtualDisk {
             return ReadState::Unsettled;
         };
         let Inside::File(bytes) = &self.inodes[&id].inside else { return ReadState::Unsettled };
+        if self.closed.contains(&request.path) {
+            return ReadState::Unreadable(is_closed(&request.path));
+        }
         self.read += 1;
         ReadState::Stable {
             hash: ContentHash::of(bytes),
@@ -238,4 +237,9 @@ impl VirtualDisk {
         }
         self.put_aside.push(self.fingerprint(id));
     }
+}
+
+fn is_closed(path: &TreePath) -> Problem {
+    let reason = "it is closed".to_owned();
+    Problem { kind: ProblemKind::PermissionDenied, path: path.clone(), reason }
 }

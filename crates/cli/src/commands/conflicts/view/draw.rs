@@ -117,8 +117,7 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, conflict: &ConflictReport, loo
     let numbered =
         versions.map(|(index, version)| ((index + 1).to_string(), version, render::state(version)));
     let ancestor = conflict.ancestor.iter();
-    let all =
-        numbered.chain(ancestor.map(|v| (String::new(), v, "ancestor".to_owned())));
+    let all = numbered.chain(ancestor.map(|v| (String::new(), v, "ancestor".to_owned())));
     let rows: Vec<Row<'_>> = all
         .map(|(number, version, state)| {
             let when = render::date_time(version.written_ms.unwrap_or(version.modified_ms));

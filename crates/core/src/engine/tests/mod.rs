@@ -1,14 +1,18 @@
 //! One engine over a disk in memory, driven by hand.
 
+mod absent;
+mod copied;
+mod failed;
+
 use super::*;
 use crate::replica::LocalChange;
 use crate::replica::Replica;
 use crate::testing::VirtualDisk;
 use crate::values::{
-    Act, Acts, ChangeId, DirectoryIndex, DirectoryRef, FileContent, Message, ProblemKind,
-    SeenDirectory, Signature, SignedChange, TreeView as _,
+    Act, Acts, ChangeId, DirectoryIndex, DirectoryRef, FileContent, Message, Outcome, ProblemKind,
+    SeenDirectory, SeenNodes, Signature, SignedChange, TreeView as _,
 };
-use crate::vocabulary::{StoreId, WriterId};
+use crate::vocabulary::{Mode, Name, StoreId, Timestamp, WriterId, Xattrs};
 
 struct NoKey;
 
@@ -23,6 +27,8 @@ struct Bench {
     disk: VirtualDisk,
     now: u64,
     records: Vec<Record>,
+    /// Whether effects are told of as failed, although they are done.
+    fails: bool,
 }
 
 fn open(start: u8, stored: Stored) -> Engine {
@@ -42,7 +48,7 @@ impl Bench {
         let master = MasterId([1; 32]);
         let engine = open(42, Stored::default());
         let (disk, records) = (VirtualDisk::default(), Vec::new());
-        let mut bench = Self { engine, disk, now: 0, records };
+        let mut bench = Self { engine, disk, now: 0, records, fails: false };
         bench.admit(master, "web1");
         bench
     }
@@ -69,8 +75,12 @@ impl Bench {
                     Output::Look(look) => inputs.push(Input::Looked(self.disk.look(&look))),
                     Output::Apply(effects) => {
                         self.disk.begin_batch();
-                        let outcomes = effects.iter().map(|effect| self.disk.perform(effect));
-                        inputs.push(Input::Applied(outcomes.collect()));
+                        let mut outcomes: Vec<Outcome> =
+                            effects.iter().map(|effect| self.disk.perform(effect)).collect();
+                        if self.fails {
+                            outcomes.fill(Outcome::Failed(not_synced()));
+                        }
+                        inputs.push(Input::Applied(outcomes));
                     }
                     Output::Persist(records) => self.records.extend(records),
                     _ => {}
@@ -106,13 +116,35 @@ impl Bench {
         Stored { changes, base, intents, ..Stored::default() }
     }
 
-    /// Starts again on what was stored once and has been copied here.
-    fn start_on_copy(&mut self, mut stored: Stored) {
+    /// The changes that are stored.
+    fn log(&self) -> Vec<SignedChange> {
+        let Changes::Stored { log, .. } = self.stored().changes else { unreachable!() };
+        log
+    }
+
+    /// Starts again on what was stored once and has been copied here, and is alone.
+    fn start_on_copy(&mut self, stored: Stored) {
+        self.start_on_copy_among(stored, Vec::new());
+    }
+
+    /// The same, with another master that has these changes.
+    fn start_on_copy_among(&mut self, mut stored: Stored, changes: Vec<SignedChange>) {
         stored.intents.push((COPIED_HERE, Vec::new()));
         let intent = Record::Intent { id: COPIED_HERE, row: Some(Vec::new()) };
         self.records.push(intent);
         self.engine = open(43, stored);
         self.handle(Input::Tick);
+        if !changes.is_empty() {
+            let other = MasterId([2; 32]);
+            let writer = WriterId::new(other, [0xff; 8]);
+            let there = Replica::open(writer, None, changes.clone()).unwrap();
+            let (known, heads) = (there.version_vector().clone(), there.heads_hash());
+            self.handle(Input::PeerCame(other));
+            self.pass(200);
+            self.handle(Input::Received(other, Message::Have { known, heads }));
+            let contents = Vec::new();
+            self.handle(Input::Received(other, Message::Changes { changes, contents }));
+        }
         self.pass(10_000);
     }
 
@@ -176,34 +208,45 @@ fn with_two_files() -> Bench {
     bench
 }
 
-/// The same, and `f` was edited on both: "theirs" on the other master, "mine" here.
-fn with_a_conflict() -> Bench {
-    let mut bench = with_two_files();
+fn not_synced() -> Problem {
+    Problem { kind: ProblemKind::Io, path: path("f"), reason: "it was not synced".to_owned() }
+}
+
+/// A change of the other master, who does what `acts` makes of an entry of the root, in that.
+fn done_there<const N: usize>(
+    bench: &Bench,
+    name: &str,
+    acts: impl FnOnce(SeenNodes) -> [Act; N],
+) -> Vec<SignedChange> {
     let other = MasterId([2; 32]);
-    let writer = WriterId::new(other, [9; 8]);
-    let Changes::Stored { log, .. } = bench.stored().changes else { unreachable!() };
+    let log = bench.log();
+    let writer = WriterId::new(other, (log.len() as u64).to_le_bytes());
     let mut replica = Replica::open(writer, None, log).unwrap();
     let tree = replica.tree();
-    let entry = tree.entry(tree.lookup(&path("f")).unwrap()).unwrap().nodes;
-    let content = FileContent {
-        hash: ContentHash::of(b"theirs"),
-        size: 6,
-        mtime: crate::vocabulary::Timestamp::default(),
-    };
+    let entry = tree.entry(tree.lookup(&path(name)).unwrap()).unwrap().nodes;
     let root = SeenDirectory { parent: None, directory: DirectoryRef::Root };
-    let inherits = smallvec::SmallVec::new();
-    let edit_there = Act::Edit { directory: DirectoryIndex(0), entry, content, inherits };
-    let (local, _) = replica.perform(&Acts { directories: vec![root], acts: vec![edit_there] });
-    let changes = local.changes.into_iter().map(|LocalChange { id, bytes }| SignedChange {
+    let acts = Acts { directories: vec![root], acts: acts(entry).into() };
+    let signed = |LocalChange { id, bytes }| SignedChange {
         id,
         author: other,
         signature: Signature::new(&[0; 64]),
         bytes,
-    });
+    };
+    replica.perform(&acts).0.changes.into_iter().map(signed).collect()
+}
+
+/// The same, and `f` was edited on both: "theirs" on the other master, "mine" here.
+fn with_a_conflict() -> Bench {
+    let mut bench = with_two_files();
+    let content =
+        FileContent { hash: ContentHash::of(b"theirs"), size: 6, mtime: Timestamp::default() };
+    let inherits = smallvec::SmallVec::new();
+    let directory = DirectoryIndex(0);
+    let changes =
+        done_there(&bench, "f", |entry| [Act::Edit { directory, entry, content, inherits }]);
     edit(&mut bench, "f", b"mine");
     let contents = vec![(content.hash, b"theirs".to_vec())];
-    let message = Message::Changes { changes: changes.collect(), contents };
-    bench.handle(Input::Received(other, message));
+    bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
     bench.pass(10_000);
     assert_eq!(bench.engine.replica().conflicts().len(), 1);
     bench
@@ -213,112 +256,6 @@ fn edit(bench: &mut Bench, name: &str, bytes: &[u8]) {
     assert!(bench.disk.save(&path(name), bytes));
     bench.handle(Input::Hints(vec![Hint::Written(path(name))]));
     bench.pass(10_000);
-}
-
-#[test]
-fn what_differs_from_a_restored_state_replaces_nothing_of_a_conflict() {
-    let mut bench = with_a_conflict();
-    let standing = bench.content_at(&path("f")).expect("one of them stands");
-    let backup = bench.stored();
-    // As an effect for another master's change, of which the backup does not know.
-    assert!(bench.disk.save(&path("f"), b"newer than the backup"));
-    bench.start_on_copy(backup);
-    let open = bench.engine.replica().conflicts();
-    let versions: Vec<Body> =
-        open.iter().flat_map(|open| &open.versions).map(|version| version.body.clone()).collect();
-    assert!(
-        versions.iter().any(|body| matches!(body, Body::File(f) if f.hash == standing)),
-        "{versions:?}"
-    );
-    assert_eq!(versions.len(), 3, "{versions:?}");
-    assert!(bench.stored().intents.is_empty(), "that was taken in");
-    edit(&mut bench, "g", b"edited");
-    assert_eq!(bench.engine.replica().conflicts().len(), 1, "and an edit is an edit again");
-}
-
-#[test]
-fn what_differs_from_the_restored_state_of_a_single_master_is_an_edit() {
-    let mut bench = Bench::new();
-    assert!(bench.disk.write(&path("f"), b"old"));
-    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
-    bench.pass(10_000);
-    let backup = bench.stored();
-    edit(&mut bench, "f", b"new");
-    bench.start_on_copy(backup);
-    assert_eq!(bench.engine.replica().conflicts(), []);
-    assert_eq!(bench.content_at(&path("f")), Some(ContentHash::of(b"new")));
-    assert!(bench.stored().intents.is_empty());
-}
-
-#[test]
-fn disputed_file_that_is_missing_on_a_copied_machine_is_not_removed() {
-    let mut bench = with_a_conflict();
-    let standing = bench.content_at(&path("f")).expect("one of them stands");
-    let node = bench.engine.replica().tree().lookup(&path("f")).expect("it was looked at");
-    let copied = bench.stored();
-    // Renamed before the first look: on the copy it has another inode than the base knows.
-    assert!(bench.disk.remove(&path("f")));
-    assert!(bench.disk.remove(&path("g")));
-    assert!(bench.disk.write(&path("renamed"), b"mine"));
-    bench.start_on_copy(copied);
-    assert_eq!(bench.engine.replica().tree().lookup(&path("f")), Some(node));
-    assert!(bench.engine.replica().tree().lookup(&path("renamed")).is_some());
-    assert_eq!(bench.engine.replica().tree().lookup(&path("g")), None, "of it nobody disputes");
-    assert!(bench.content_at(&path("f")) == Some(standing), "it is to be put back");
-}
-
-/// Two directories, `d` with two files in it, and `e`, and `d/f` renamed to `e/g` while `e` can't be looked into.
-fn renamed_to_where_nobody_can_look() -> (Bench, NodeId) {
-    let mut bench = Bench::new();
-    assert!(bench.disk.make_directory(&path("d")));
-    assert!(bench.disk.make_directory(&path("e")));
-    assert!(bench.disk.write(&path("d/f"), b"one"));
-    assert!(bench.disk.write(&path("d/other"), b"other"));
-    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
-    bench.pass(10_000);
-    let node = bench.engine.replica().tree().lookup(&path("d/f")).expect("it was looked at");
-    bench.disk.close(path("e"));
-    bench.rename("d/f", "e/g");
-    (bench, node)
-}
-
-#[test]
-fn file_renamed_to_where_nobody_could_look_for_a_moment_is_the_same_file() {
-    for ms in [45, 100, 500, 2_500] {
-        let (mut bench, node) = renamed_to_where_nobody_can_look();
-        bench.pass(ms);
-        bench.disk.open_all();
-        bench.pass(2_000);
-        let tree = bench.engine.replica().tree();
-        assert_eq!(tree.lookup(&path("e/g")), Some(node), "after {ms} ms");
-        assert_eq!(tree.lookup(&path("d/f")), None);
-    }
-}
-
-#[test]
-fn what_cannot_be_looked_at_for_long_keeps_nothing_from_being_removed() {
-    let (mut bench, node) = renamed_to_where_nobody_can_look();
-    bench.pass(5_000);
-    assert!(bench.engine.replica().tree().entry(node).is_none(), "it is gone, as far as is known");
-    bench.disk.remove(&path("d/other"));
-    bench.handle(Input::Hints(vec![Hint::Removed(path("d/other"))]));
-    bench.pass(200);
-    assert_eq!(bench.content_at(&path("d/other")), None, "and this goes at once");
-}
-
-#[test]
-fn what_is_gone_is_removed_in_the_end_although_ever_more_cannot_be_looked_at() {
-    let (mut bench, _) = renamed_to_where_nobody_can_look();
-    bench.disk.remove(&path("d/other"));
-    bench.handle(Input::Hints(vec![Hint::Removed(path("d/other"))]));
-    for number in 0..20 {
-        let closed = path(&format!("closed{number}"));
-        assert!(bench.disk.make_directory(&closed));
-        bench.disk.close(closed.clone());
-        bench.handle(Input::Hints(vec![Hint::Written(closed)]));
-        bench.pass(250);
-    }
-    assert_eq!(bench.content_at(&path("d/other")), None);
 }
 
 /// Two changes of another start of the founder, the first with a value of a later version in it.

@@ -1,0 +1,74 @@
+//! Open conflicts: what is told of them, and that their versions are kept (R9).
+
+use std::collections::BTreeMap;
+
+use super::{Engine, Output, Turn};
+use crate::values::{Body, Conflict, Event};
+use crate::vocabulary::{NodeId, TreePath};
+
+impl Engine {
+    /// Since when this run has known of the conflict at `path`, by the wall clock.
+    #[must_use]
+    pub fn conflict_opened_ms(&self, path: &TreePath) -> Option<i64> {
+        let node = self.replica.tree().lookup(path)?;
+        let members = self.replica.tree().members_of_entry(node);
+        members.iter().find_map(|node| self.conflicts.get(node)).map(|&(_, since)| since)
+    }
+
+    /// Open conflicts of an earlier run: no news, but what is missing of their versions is wanted.
+    pub(super) fn remember_conflicts(&mut self) {
+        for conflict in self.replica.conflicts() {
+            let Some(node) = conflict.versions.first().map(|version| version.node) else {
+                continue;
+            };
+            self.conflicts.entry(node).or_insert((conflict.path, self.unix_ms));
+            let open = self.replica.conflicts_at(node);
+            self.retain_versions(node, &open);
+        }
+    }
+
+    pub(super) fn conflict_changed(&mut self, node: NodeId) {
+        let open = self.replica.conflicts_at(node);
+        self.retain_versions(node, &open);
+        match open.first() {
+            Some(conflict) => {
+                let (path, kind) = (conflict.path.clone(), conflict.kind);
+                let since = self.conflicts.get(&node).map(|&(_, since)| since);
+                let opened = (path.clone(), since.unwrap_or(self.unix_ms));
+                if self.conflicts.insert(node, opened).is_none() {
+                    self.event(Event::ConflictOpened { path, kind });
+                }
+            }
+            None => {
+                if let Some((path, _)) = self.conflicts.remove(&node) {
+                    self.event(Event::ConflictClosed { path });
+                }
+            }
+        }
+    }
+
+    /// The versions of an open conflict are kept on every master, on the disk or among the versions
+    /// (R9). Without a conflict, none is wanted any more.
+    pub(super) fn retain_versions(&mut self, node: NodeId, open: &[Conflict]) {
+        let mut missing = BTreeMap::new();
+        for version in open.iter().flat_map(|conflict| &conflict.versions) {
+            let Body::File(content) = &version.body else { continue };
+            let hash = content.hash;
+            if version.stands || content.size == 0 || self.retained.contains(&hash) {
+                continue;
+            }
+            if let Some(bytes) = self.transfer.inline(&hash).map(|bytes| bytes.to_vec()) {
+                self.retained.insert(hash);
+                self.queued.push(Output::Retain { hash, bytes: Some(bytes) });
+            } else if self.transfer.is_staged(&hash) && !matches!(self.turn, Turn::Applying(_)) {
+                // No effect under way takes it. Kept in the versions, it is found there by a node that is to
+                // hold it after all.
+                self.retained.insert(hash);
+                self.queued.push(Output::Retain { hash, bytes: None });
+            } else if self.base.by_hash(hash).next().is_none() {
+                missing.insert(hash, content.size);
+            }
+        }
+        self.transfer.want_retained(node, &missing);
+    }
+}
