@@ -88,7 +88,7 @@ impl World {
 fn row(record: &Record) -> Option<BaseId> {
     match record {
         Record::Base { id, .. } => Some(BaseId(*id)),
-        Record::Change(_) | Record::Intent { .. } => None,
+        Record::Change(_) | Record::Mark(_) | Record::Intent { .. } => None,
     }
 }
 

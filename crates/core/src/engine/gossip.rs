@@ -59,6 +59,7 @@ impl Engine {
             self.queued
                 .push(Output::Broadcast(Message::Changes { changes: vec![change], contents }));
         }
+        self.records.extend(local.marks.into_iter().map(Record::Mark));
         if local.members_changed {
             self.queued.push(Output::Members(self.replica.members()));
         }
@@ -215,6 +216,7 @@ impl Engine {
             self.send_have(from);
         }
         self.records.extend(merged.applied.into_iter().map(Record::Change));
+        self.records.extend(merged.marks.into_iter().map(Record::Mark));
         self.tree_changed(merged.delta);
     }
 

@@ -5,6 +5,7 @@ mod base;
 mod change;
 mod conflict;
 mod content;
+mod deed;
 mod effect;
 mod event;
 mod look;
@@ -18,6 +19,7 @@ pub use base::{Base, BaseEntry, BaseError, BaseId, BaseRow};
 pub use change::{ChangeId, Signature, SignedChange};
 pub use conflict::{Choice, Conflict, ConflictKind, Rule, Version, VersionOf};
 pub use content::{Body, FileContent, LinkTarget, LinkTargetError};
+pub use deed::{Deed, Mark, Moved, What};
 pub use effect::{Effect, Expected, Location, Outcome, ParkingId, PutSource};
 pub use event::{Event, Problem, ProblemKind};
 pub use look::{
