@@ -9,6 +9,7 @@ use pleach_daemon::config::parse_duration;
 use pleach_daemon::control::Pick;
 
 use crate::output::Format;
+use crate::when::{self, When};
 
 /// One directory tree, identical on several servers, all of which may write to it.
 #[derive(Debug, Parser)]
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     /// The open conflicts, a line each; show one; settle some.
     #[command(args_conflicts_with_subcommands = true)]
     Conflicts(Conflicts),
+    /// Who changed what, when, on which master; the newest first.
+    Log(Log),
     /// The members of the store; remove one.
     #[command(args_conflicts_with_subcommands = true)]
     Masters(Masters),
@@ -211,6 +214,22 @@ pub(crate) struct Resolve {
     /// Settle whatever is open by then, and take it as done where nothing is.
     #[arg(long, conflicts_with = "expect")]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// A file or directory in a store, which may be gone; of a directory, what it holds and held too
+    /// [default: the store that holds the current directory].
+    pub(crate) path: Option<PathBuf>,
+    /// Nothing older: so long ago (2h, 3d), or a time in UTC (2026-11-23 17:40:02).
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub(crate) since: Option<When>,
+    /// Only what was done on this master: its name, or its id or the beginning of that.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) master: Option<String>,
+    /// How many entries at most.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
 }
 
 #[derive(Debug, Args)]

@@ -170,6 +170,26 @@ impl Deeds<'_> {
         self.time_ms
     }
 
+    /// Tells only of these nodes.
+    #[must_use]
+    pub fn only_of(mut self, nodes: &BTreeSet<NodeId>) -> Self {
+        self.steps.retain(|step| nodes.contains(&step.node));
+        self
+    }
+
+    /// How many writes are still to be told of; some of them are no deed of their own.
+    #[must_use]
+    pub fn writes_left(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Goes on where another telling of the same change had this many writes left.
+    #[must_use]
+    pub fn resume(mut self, writes_left: usize) -> Self {
+        self.steps.truncate(writes_left);
+        self
+    }
+
     fn deed(&mut self, step: Step) -> Option<Deed> {
         let Step { stamp, node, write } = step;
         let mut left = Vec::new();

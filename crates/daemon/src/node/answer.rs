@@ -67,6 +67,7 @@ impl Driver {
                     false => self.settle(&path.0, &choice),
                 })
             }
+            Request::Log(asked) => self.log(asked),
             Request::Masters => Ok(Reply::Masters(self.masters())),
             Request::RemoveMaster { name } => self.remove_master(&name),
             Request::Guard => Ok(Reply::Guard(self.withheld())),

@@ -18,6 +18,7 @@ mod conflicts;
 mod content;
 mod driver;
 mod hand;
+mod history;
 mod membership;
 mod outputs;
 mod peer_problems;
