@@ -7,10 +7,12 @@ use pleach_core::values::{Base, BaseError, BaseId, Member};
 use pleach_core::vocabulary::{MasterId, StoreId, TreePath, WriterId};
 
 use crate::control::{
-    ConflictReport, Counts, LogPageReport, LogRequest, MasterLabel, MasterReport, StatusReport,
-    Work,
+    ConflictReport, Counts, FormerReport, LogPageReport, LogRequest, MasterLabel, MasterReport,
+    StatusReport, Work,
 };
-use crate::history::{HistoryError, LogQuery, member_called};
+use crate::history::{
+    FormerVersion, HistoryError, LogQuery, member_called, standing_version, versions,
+};
 use crate::state::{MetaKey, State, StateError, StoredDocument};
 use crate::store;
 
@@ -140,6 +142,20 @@ impl Stopped {
         let path = path.map(|path| path.0);
         let query = LogQuery { path, since_ms, master, limit, after };
         Ok(query.page(&self.state, &self.replica, |master| self.label(master))?)
+    }
+
+    /// What the files that were last at `path` held, one after the other. Where their bytes are is not told.
+    ///
+    /// # Errors
+    /// If the state can't be read, or has no index yet.
+    pub fn versions(&self, path: &TreePath) -> Result<Vec<FormerReport>, OfflineError> {
+        let found = versions(&self.state, &self.replica, path)?;
+        let standing = standing_version(&self.replica, path);
+        let report = |version: FormerVersion| {
+            let stands = Some(version.deed.stamp) == standing;
+            FormerReport::new(version, stands, |master| self.label(master))
+        };
+        Ok(found.into_iter().map(report).collect())
     }
 
     /// Reads the state of the store in `root`.

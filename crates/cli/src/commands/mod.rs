@@ -11,10 +11,12 @@ mod invite;
 mod join;
 mod log;
 mod masters;
+mod restore;
 mod set;
 mod status;
 mod up;
 mod verify;
+mod versions;
 mod wait;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -47,6 +49,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
             }
             Some(ConflictsAct::Resolve(resolve)) => conflicts::resolve(resolve, output),
         },
+        Command::Versions { path } => versions::run(&path, output),
+        Command::Restore(restore) => restore::run(&restore, output),
         Command::Log(log) => log::run(&log, output),
         Command::Masters(masters) => match &masters.act {
             None => masters::list(&masters.store, output),

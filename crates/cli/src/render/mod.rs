@@ -7,11 +7,13 @@ mod guard;
 mod log;
 mod masters;
 mod progress;
+mod restore;
 mod settings;
 mod status;
 mod style;
 mod units;
 mod verify;
+mod versions;
 
 pub(crate) use conflict::conflict;
 pub(crate) use conflicts::conflicts;
@@ -20,11 +22,13 @@ pub(crate) use guard::guard;
 pub(crate) use log::log;
 pub(crate) use masters::{Ids, masters};
 pub(crate) use progress::stage;
+pub(crate) use restore::restored;
 pub(crate) use settings::settings;
 pub(crate) use status::{counts, status, wait, waiting};
 pub(crate) use style::Style;
 
 pub(crate) use verify::verify;
+pub(crate) use versions::versions;
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 

@@ -23,6 +23,7 @@ mod open;
 mod peers;
 mod problems;
 mod projection;
+mod restore;
 mod retention;
 mod settings;
 mod survey;

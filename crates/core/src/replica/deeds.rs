@@ -55,7 +55,7 @@ pub struct Deeds<'a> {
     /// The last one is the next to be told.
     steps: Vec<Step>,
     /// What each of its nodes that it brought back was brought back with.
-    revived: BTreeMap<NodeId, Body>,
+    revived: BTreeMap<NodeId, (Stamp, Body)>,
     chains: BTreeMap<(NodeId, When), Chain>,
 }
 
@@ -117,6 +117,30 @@ impl Replica {
     }
 }
 
+impl Replica {
+    /// The birth of a node, without a look at the change that bore it; none of the root, and of what is not
+    /// known.
+    #[must_use]
+    pub fn birth_deed(&self, node: NodeId) -> Option<Deed> {
+        let birth = self.document.birth(node)?;
+        let (stamp, id) = (birth.stamp, birth.change());
+        let write = Write::Birth(Box::new(birth.value));
+        let mut deeds = Deeds {
+            replica: self,
+            id,
+            author: self.master_of(stamp)?,
+            time_ms: self.document.written_ms(stamp)?,
+            hash: self.document.change_with(stamp),
+            dependencies: Vec::new(),
+            stamps: (stamp, stamp),
+            steps: vec![Step { stamp, node, write }],
+            revived: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        };
+        deeds.next()
+    }
+}
+
 fn step(update: Update) -> Option<Step> {
     Some(match update {
         Update::Born(node, written) => {
@@ -135,7 +159,10 @@ fn step(update: Update) -> Option<Step> {
 
 /// Leaves one step where several amount to one deed: of what was deleted or brought back, and of a touch of
 /// what was written to. That the entries of a directory have changed is no deed of its own.
-fn gather(steps: &mut Vec<Step>, kind: impl Fn(NodeId) -> Option<Kind>) -> BTreeMap<NodeId, Body> {
+fn gather(
+    steps: &mut Vec<Step>,
+    kind: impl Fn(NodeId) -> Option<Kind>,
+) -> BTreeMap<NodeId, (Stamp, Body)> {
     let (mut judged, mut written) = (BTreeMap::new(), BTreeMap::new());
     for step in steps.iter() {
         match &step.write {
@@ -143,9 +170,11 @@ fn gather(steps: &mut Vec<Step>, kind: impl Fn(NodeId) -> Option<Kind>) -> BTree
                 judged.insert(step.node, deletion.is_none());
             }
             Write::Value(_, Value::Content(content)) => {
-                written.insert(step.node, content.body.clone());
+                written.insert(step.node, (step.stamp, content.body.clone()));
             }
-            Write::Birth(birth) => drop(written.insert(step.node, birth.body.clone())),
+            Write::Birth(birth) => {
+                drop(written.insert(step.node, (step.stamp, birth.body.clone())))
+            }
             Write::Value(..) => {}
         }
     }
@@ -191,7 +220,7 @@ impl Deeds<'_> {
     }
 
     fn deed(&mut self, step: Step) -> Option<Deed> {
-        let Step { stamp, node, write } = step;
+        let Step { mut stamp, node, write } = step;
         let mut left = Vec::new();
         let what = match write {
             Write::Birth(birth) => {
@@ -223,8 +252,15 @@ impl Deeds<'_> {
                 What::Deleted { body: self.body_before(node) }
             }
             Write::Value(_, Value::Deleted(None)) => {
-                let (before, after) = (self.body_before(node), self.revived.get(&node).cloned());
-                What::Restored { after: after.or_else(|| before.clone()), before }
+                let before = self.body_before(node);
+                let after = match self.revived.get(&node).cloned() {
+                    Some((version, body)) => {
+                        stamp = version;
+                        Some(body)
+                    }
+                    None => before.clone(),
+                };
+                What::Restored { before, after }
             }
             Write::Value(_, Value::Xattr(_)) => return None,
         };

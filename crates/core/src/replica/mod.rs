@@ -18,6 +18,7 @@ pub(crate) mod naive;
 pub mod past;
 mod register;
 mod resolve;
+mod restore;
 mod schema;
 mod tree;
 
@@ -26,6 +27,7 @@ pub use register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Update, Value, Write, Written,
 };
 pub use resolve::ResolveError;
+pub use restore::PastMoment;
 pub use tree::{Contents, Entries, Tree};
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ mod look;
 mod member;
 mod message;
 mod record;
+mod restoring;
 mod tree;
 
 pub use act::{Act, Acts, DirectoryIndex, DirectoryRef, NewNode, Performed, SeenDirectory};
@@ -32,4 +33,5 @@ pub use message::{
     PROTOCOL_VERSION_OLDEST,
 };
 pub use record::Record;
+pub use restoring::{Former, Life, Restoring};
 pub use tree::{EntryView, Seen, SeenNodes, TreeDelta, TreeView};

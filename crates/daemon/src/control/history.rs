@@ -5,6 +5,8 @@ use pleach_core::vocabulary::{Kind, MasterId, Mode, Stamp};
 use serde::{Deserialize, Serialize};
 
 use super::conflict::shown_target;
+use crate::history::FormerVersion;
+
 use super::{MasterLabel, PathText, VersionKind, full_version_id};
 
 /// How many digits of a version's id are shown. They tell the versions of one file apart.
@@ -146,7 +148,9 @@ impl LogReport {
             }
             What::Restored { before, after } => {
                 report.held(before.as_ref());
-                report.size = after.as_ref().and_then(size);
+                if let Some(after) = &after {
+                    report.holds(stamp, after);
+                }
                 DeedKind::Restored
             }
         };
@@ -154,11 +158,11 @@ impl LogReport {
     }
 
     fn held(&mut self, before: Option<&Body>) {
-        self.size_before = before.and_then(size);
+        self.size_before = before.and_then(size_of);
     }
 
     fn holds(&mut self, stamp: Stamp, body: &Body) {
-        self.size = size(body);
+        self.size = size_of(body);
         if let Body::Symlink { target, .. } = body {
             self.target = Some(shown_target(target.as_bytes()));
         }
@@ -187,7 +191,7 @@ pub fn history_id(stamp: Stamp) -> String {
 }
 
 /// The size that is told of: none of a directory.
-fn size(body: &Body) -> Option<u64> {
+pub(crate) fn size_of(body: &Body) -> Option<u64> {
     match body {
         Body::File(content) => Some(content.size),
         Body::Symlink { target, .. } => Some(target.as_bytes().len() as u64),
@@ -197,4 +201,111 @@ fn size(body: &Body) -> Option<u64> {
 
 fn octal(mode: Mode) -> String {
     format!("{:04o}", mode.bits())
+}
+
+/// What a file held once, or holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerReport {
+    /// Its id, as `restore` takes it.
+    pub version: String,
+    /// When it was written, by its author's clock, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// Where it was written.
+    pub master: MasterLabel,
+    /// What the file was called then; none if that is not known.
+    pub path: Option<PathText>,
+    /// File or link.
+    pub kind: VersionKind,
+    /// In bytes.
+    pub size: u64,
+    /// Its permission bits, in octal digits.
+    pub mode: String,
+    /// BLAKE3 of a file's bytes, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// The text of a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whether it is what stands at the path now.
+    pub stands: bool,
+    /// Whether its bytes are on this disk, as far as that is known without reading everything; none without
+    /// a daemon. If not, `restore` asks the other masters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<bool>,
+    /// The file below the root that has them: in the tree, or in `.pleach/versions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<PathText>,
+}
+
+impl FormerReport {
+    /// The report of a version, with the names that `label` has for masters. Where its bytes are is not told.
+    #[must_use]
+    pub fn new(
+        version: FormerVersion,
+        stands: bool,
+        label: impl Fn(MasterId) -> MasterLabel,
+    ) -> Self {
+        let FormerVersion { deed, body, mode } = version;
+        let (hash, target) = match &body {
+            Body::File(content) => (Some(content.hash.to_string()), None),
+            Body::Symlink { target, .. } => (None, Some(shown_target(target.as_bytes()))),
+            Body::Directory { .. } => (None, None),
+        };
+        Self {
+            version: history_id(deed.stamp),
+            time_ms: deed.time_ms,
+            master: label(deed.master),
+            path: deed.path.map(PathText),
+            kind: body.kind().into(),
+            size: size_of(&body).unwrap_or(0),
+            mode: mode.map_or_else(String::new, octal),
+            hash,
+            target,
+            stands,
+            here: None,
+            at: None,
+        }
+    }
+}
+
+/// What of the past is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PickFormer {
+    /// What was deleted, as it was last.
+    Last,
+    /// The version with this id, or the only one whose id begins so.
+    Version(String),
+    /// What was there at this time, in milliseconds since 1970.
+    At(i64),
+}
+
+/// What became, or would become, of one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredReport {
+    /// Which.
+    pub path: PathText,
+    /// What.
+    pub outcome: RestoreOutcome,
+    /// The size of what it is restored to, in bytes; none of a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Whether its bytes are on this disk; asked for elsewhere otherwise.
+    pub here: bool,
+}
+
+/// What became of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreOutcome {
+    /// It is as it was: the change is made, and every master follows.
+    Restored,
+    /// It would be.
+    WouldRestore,
+    /// Nobody who is connected has its bytes. It stays as it is.
+    Missing,
+    /// It has been moved to there since. It stays where it is, and as it is.
+    Moved,
+    /// Something of another kind is in its place. It stays as it is.
+    InTheWay,
 }

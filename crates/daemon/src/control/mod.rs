@@ -19,7 +19,11 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError, Events};
 pub use conflict::full_version_id;
-pub use history::{DeedKind, LogCursor, LogPageReport, LogReport, history_id};
+pub(crate) use history::size_of;
+pub use history::{
+    DeedKind, FormerReport, LogCursor, LogPageReport, LogReport, PickFormer, RestoreOutcome,
+    RestoredReport, history_id,
+};
 pub use path_text::{PathText, PathTextError};
 pub use report::{
     ConflictReport, ContentReport, Counts, Damage, EventBody, EventReport, Fetching, GuardReport,
@@ -101,6 +105,14 @@ pub enum Request {
     },
     /// What was done, the newest first: a page of it. Answered with [`Reply::Log`].
     Log(LogRequest),
+    /// What a file held, the newest version first; also of one that is gone. Answered with
+    /// [`Reply::Versions`].
+    Versions {
+        /// Which.
+        path: PathText,
+    },
+    /// Make a file, or all that a directory held, be as it was. Answered with [`Reply::Restored`].
+    Restore(RestoreRequest),
     /// The members. Answered with [`Reply::Masters`].
     Masters,
     /// Remove a member, by name or id. Answered with [`Reply::Done`].
@@ -157,6 +169,20 @@ pub struct LogRequest {
     pub after: Option<LogCursor>,
 }
 
+/// What is to be as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// Which file or directory.
+    pub path: PathText,
+    /// As what.
+    pub pick: PickFormer,
+    /// Whether to say only what would be restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// How long to wait for bytes that others have, at most; then what is there is restored.
+    pub timeout_ms: u64,
+}
+
 /// Which version of a conflict to keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +213,10 @@ pub enum Reply {
     Content(Box<ContentReport>),
     /// To [`Request::Log`].
     Log(LogPageReport),
+    /// To [`Request::Versions`].
+    Versions(Vec<FormerReport>),
+    /// To [`Request::Restore`]: a line for each path.
+    Restored(Vec<RestoredReport>),
     /// To [`Request::Masters`].
     Masters(Vec<MasterReport>),
     /// To [`Request::Guard`].

@@ -4,8 +4,12 @@
 //! it looks at, not by what it finds: whoever asks, asks again.
 
 mod log;
+mod restore;
+mod versions;
 
 pub use log::{LOG_ENTRIES_MAX, LogQuery};
+pub use restore::{LeftAlone, Plan, RestoreError, content_of, plan};
+pub use versions::{FormerVersion, standing_version, versions};
 
 use pleach_core::replica::gate::Refusal as Unreadable;
 use pleach_core::values::Member;

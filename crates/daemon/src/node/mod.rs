@@ -26,6 +26,7 @@ mod ports;
 mod progress;
 mod recording;
 mod refusals;
+mod restore;
 mod tally;
 mod verify;
 
@@ -372,6 +373,7 @@ impl NodeBuilder {
             },
             waiters: answer::Waiters::default(),
             content_waiters: conflicts::ContentWaiters::default(),
+            restorers: restore::Restorers::default(),
             clock: Clock::start(),
             isolated: false,
             last_seen: BTreeMap::new(),

@@ -156,6 +156,11 @@ pub fn mark(bytes: &[u8]) -> Result<Mark, Refusal> {
     Ok(mark_of(id, change.time, &operations::read(id, &change)?))
 }
 
+/// The hash of a change: its name among those that depend on it.
+pub(super) fn hash_of(bytes: &[u8]) -> Result<ChangeHash, Refusal> {
+    wire::hash(bytes)
+}
+
 /// What a change says, and what it depends on.
 pub(super) fn tell_with_past(bytes: &[u8]) -> Result<(Told, Vec<ChangeHash>), Refusal> {
     let (id, change) = open(bytes)?;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::Tree;
 use super::node::{Key, Node};
-use crate::vocabulary::{NodeId, TreePath};
+use crate::vocabulary::{Name, NodeId, TreePath};
 
 impl Tree {
     /// All nodes whose last place is at `path`: those that are there now first, the standing one before all,
@@ -27,6 +27,21 @@ impl Tree {
             .collect();
         former.sort_by_key(|&(stamp, node)| Reverse((stamp, node)));
         now.into_iter().chain(former.into_iter().map(|(_, node)| node)).collect()
+    }
+
+    /// The path of `node` by its last place and those of the directories above, live or not; none of what is not
+    /// known.
+    #[must_use]
+    pub fn last_path(&self, node: NodeId) -> Option<TreePath> {
+        let mut names = Vec::new();
+        let mut here = self.key(node)?;
+        while here != Key::ROOT {
+            let place = self.nodes[here.0 as usize].place.as_ref()?;
+            names.push(Name::new(place.name.clone()).expect("it came from a name"));
+            here = place.parent;
+        }
+        names.reverse();
+        Some(TreePath::new(names))
     }
 
     /// Whether a node, live or not, has this path by its last place and those of the directories above.
