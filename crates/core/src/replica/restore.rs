@@ -136,14 +136,24 @@ fn revive(tree: &Tree, draft: &mut Draft<'_>, wanted: &Restoring, revived: &mut 
             put(tree, draft, fallen);
         }
     }
+    let mut parent = NodeId::ROOT;
     for &directory in above.iter().rev() {
-        let is_there = tree.is_live(directory) && !tree.is_held(directory);
-        if !is_there && revived.insert(directory) {
-            put(tree, draft, directory);
+        let Some((_, Place { name, .. })) = tree.place(directory) else { continue };
+        // What has been made anew under its name takes its place.
+        let standing = tree
+            .child(parent, &name)
+            .filter(|&node| tree.kind(node) == Some(Kind::Directory) && !tree.is_held(node));
+        let dead = standing.is_none().then_some(directory);
+        if let Some(directory) = dead.filter(|&directory| revived.insert(directory)) {
+            let place = Place { parent, name };
+            draft.register(directory, Register::Place, Value::Place(place));
             draft.register(directory, Register::Deleted, Value::Deleted(None));
         }
+        parent = standing.unwrap_or(directory);
     }
-    put(tree, draft, node);
+    if let Some((_, Place { name, .. })) = tree.place(node) {
+        draft.register(node, Register::Place, Value::Place(Place { parent, name }));
+    }
     draft.register(node, Register::Deleted, Value::Deleted(None));
     let body = wanted.body.clone().or_else(|| tree.body(node));
     if let Some(body) = body.filter(|body| body.kind() != Kind::Directory) {
