@@ -116,14 +116,14 @@ impl Store {
             chain
         };
         let name = Name::try_from(["a", "b", "c"][step.name % 3]).unwrap();
-        match (step.what % 6, pick(step.target)) {
+        match (step.what, pick(step.target)) {
             (0 | 1, target) => {
                 let mut below = Vec::new();
                 if let Some((node, Kind::Directory)) = target {
                     below = chain(node);
                     below.push(node);
                 }
-                let is_directory = step.what % 6 == 0 && below.len() < 3;
+                let is_directory = step.what == 0 && below.len() < 3;
                 let body = match is_directory {
                     true => Body::Directory { mtime: Timestamp::default() },
                     false => Body::File(file(step.name as u64)),

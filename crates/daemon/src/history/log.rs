@@ -129,7 +129,7 @@ impl Telling<'_> {
             }
         }
         let candidates = self.candidates(before)?;
-        let is_last = candidates.len() < INDEXED_MAX;
+        let is_last = candidates.is_empty();
         for change in candidates {
             if deeds.len() >= limit || self.writes_left == 0 || self.bytes_left == 0 {
                 return Ok((deeds, Some(cursor(before, None))));

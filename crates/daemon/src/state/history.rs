@@ -18,6 +18,9 @@ const CAUGHT_UP_BYTES_MAX: usize = 8 << 20;
 
 const NODE_BYTES: usize = 16;
 
+/// How many nodes one page of the index names, beyond those of its last change.
+const NODES_PER_PAGE_MAX: usize = 100_000;
+
 /// What makes the index. It is no part of the layout's version: who does not know it leaves it as it is, and
 /// it is caught up with afterwards.
 const STATEMENTS: &str = "
@@ -104,7 +107,8 @@ impl State {
         Ok(found == 2)
     }
 
-    /// The changes before `before` and not before `since_ms`, the newest first, at most `count`.
+    /// The changes before `before` and not before `since_ms`, the newest first, at most `count`, and fewer if
+    /// they are about very many nodes: none are left once there are none on a page.
     ///
     /// # Errors
     /// If the index can't be read.
@@ -121,15 +125,16 @@ impl State {
         let mut statement = self.connection.prepare_cached(sql).map_err(&failed)?;
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let bounds = params![before.time_ms, before.position.cast_signed(), since_ms, count];
-        let rows = statement.query_map(bounds, |row| {
-            let at =
-                LogMoment { time_ms: row.get(0)?, position: row.get::<_, i64>(1)?.cast_unsigned() };
-            let moved = if row.get::<_, i64>(2)? == 0 { Moved::Nothing } else { Moved::Something };
-            let nodes: Vec<u8> = row.get(3)?;
-            let (nodes, _) = nodes.as_chunks::<NODE_BYTES>();
-            Ok(Indexing { at, moved, nodes: nodes.iter().map(|id| NodeId(*id)).collect() })
-        });
-        rows.and_then(Iterator::collect).map_err(&failed)
+        let mut rows = statement.query(bounds).map_err(&failed)?;
+        let (mut page, mut named) = (Vec::new(), 0);
+        while named < NODES_PER_PAGE_MAX
+            && let Some(row) = rows.next().map_err(&failed)?
+        {
+            let change = indexing(row).map_err(&failed)?;
+            named += change.nodes.len();
+            page.push(change);
+        }
+        Ok(page)
     }
 
     /// The changes that are about `node`, its birth not among them, with the same bounds.
@@ -194,6 +199,15 @@ impl State {
     }
 }
 
+fn indexing(row: &rusqlite::Row<'_>) -> Result<Indexing, rusqlite::Error> {
+    let position = row.get::<_, i64>(1)?.cast_unsigned();
+    let at = LogMoment { time_ms: row.get(0)?, position };
+    let moved = if row.get::<_, i64>(2)? == 0 { Moved::Nothing } else { Moved::Something };
+    let nodes: Vec<u8> = row.get(3)?;
+    let (nodes, _) = nodes.as_chunks::<NODE_BYTES>();
+    Ok(Indexing { at, moved, nodes: nodes.iter().map(|id| NodeId(*id)).collect() })
+}
+
 /// A change that can't be read is about nothing that could be told.
 fn mark_of(change: &SignedChange) -> Mark {
     gate::mark(&change.bytes).unwrap_or(Mark {
@@ -226,8 +240,11 @@ impl<'t> MarkWriter<'t> {
     /// Notes what a change is about that has been written before.
     pub(super) fn write(&mut self, mark: &Mark) -> Result<(), rusqlite::Error> {
         let id = params![mark.change.writer.as_bytes(), mark.change.sequence.cast_signed()];
-        let position = self.position.query_row(id, |row| row.get(0))?;
-        self.insert(position, mark)
+        match self.position.query_row(id, |row| row.get(0)).optional()? {
+            Some(position) => self.insert(position, mark),
+            // Then its change comes later, and is caught up with.
+            None => Ok(()),
+        }
     }
 
     fn insert(&mut self, position: i64, mark: &Mark) -> Result<(), rusqlite::Error> {
