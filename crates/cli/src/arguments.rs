@@ -9,6 +9,7 @@ use pleach_daemon::config::parse_duration;
 use pleach_daemon::control::Pick;
 
 use crate::output::Format;
+use crate::when::{self, When};
 
 /// One directory tree, identical on several servers, all of which may write to it.
 #[derive(Debug, Parser)]
@@ -53,6 +54,15 @@ pub(crate) enum Command {
     /// The open conflicts, a line each; show one; settle some.
     #[command(args_conflicts_with_subcommands = true)]
     Conflicts(Conflicts),
+    /// Who changed what, when, on which master; the newest first.
+    Log(Log),
+    /// The versions of a file, the newest first; also of one that is gone.
+    Versions {
+        /// A path in a store.
+        path: PathBuf,
+    },
+    /// Make a file, or all that a directory held, be as it was; also what is gone. On every master.
+    Restore(Restore),
     /// The members of the store; remove one.
     #[command(args_conflicts_with_subcommands = true)]
     Masters(Masters),
@@ -217,6 +227,42 @@ pub(crate) struct Resolve {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// A file or directory in a store, which may be gone; of a directory, what it holds and held too
+    /// [default: the store that holds the current directory].
+    pub(crate) path: Option<PathBuf>,
+    /// Nothing older: so long ago (2h, 3d), or a time in UTC (2026-11-23 17:40:02).
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub(crate) since: Option<When>,
+    /// Only what was done on this master: its name, or its id or the beginning of that.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) master: Option<String>,
+    /// How many entries at most.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+}
+
+// Its own `--version` takes the place of the program's.
+#[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
+pub(crate) struct Restore {
+    /// A file or directory in a store, which may be gone. What was made since stays.
+    pub(crate) path: PathBuf,
+    /// This version: its id, or the beginning of it [default: what was deleted, as it was last].
+    #[arg(id = "former", long = "version", value_name = "VERSION", value_parser = version_id, conflicts_with = "at")]
+    pub(crate) version: Option<String>,
+    /// As it was then: so long ago (2h, 3d), or at a time in UTC (2026-11-23 17:40:02).
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    pub(crate) at: Option<When>,
+    /// Say what would be restored, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long to wait at most for bytes that other masters have; then what is here is restored.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Masters {
     #[command(subcommand)]
     pub(crate) act: Option<MastersAct>,
@@ -302,6 +348,15 @@ fn version(text: &str) -> Result<String, String> {
             Ok(id.to_ascii_lowercase())
         }
         _ => Err("expected a version's id: `pleach conflicts show PATH` has them".to_owned()),
+    }
+}
+
+fn version_id(text: &str) -> Result<String, String> {
+    match text {
+        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(id.to_ascii_lowercase())
+        }
+        _ => Err("expected a version's id: `pleach versions PATH` has them".to_owned()),
     }
 }
 

@@ -13,6 +13,7 @@ mod place;
 mod progress;
 mod render;
 mod running;
+mod when;
 
 use std::process::ExitCode;
 

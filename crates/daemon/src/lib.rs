@@ -4,6 +4,7 @@ pub mod config;
 pub mod control;
 pub mod disk;
 pub mod foreground;
+pub mod history;
 pub mod identity;
 pub mod log;
 pub mod net;

@@ -6,7 +6,13 @@ use pleach_core::replica::{OpenError, Replica};
 use pleach_core::values::{Base, BaseError, BaseId, Member};
 use pleach_core::vocabulary::{MasterId, StoreId, TreePath, WriterId};
 
-use crate::control::{ConflictReport, Counts, MasterLabel, MasterReport, StatusReport, Work};
+use crate::control::{
+    ConflictReport, Counts, FormerReport, LogPageReport, LogRequest, MasterLabel, MasterReport,
+    StatusReport, Work,
+};
+use crate::history::{
+    FormerVersion, HistoryError, LogQuery, member_called, standing_version, versions,
+};
 use crate::state::{MetaKey, State, StateError, StoredDocument};
 use crate::store;
 
@@ -24,6 +30,14 @@ pub enum OfflineError {
         /// What was found wrong.
         source: OpenError,
     },
+    /// What happened can't be told.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Nobody, or more than one, is called so.
+    #[error(
+        "{0} is the name of no master, or of several: `pleach masters` lists them with their ids"
+    )]
+    NoSuchMaster(String),
     /// What it was told when it joined can't be read.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -104,8 +118,9 @@ pub fn conflicts_at(root: &Path, path: &TreePath) -> Result<Vec<ConflictReport>,
     Ok(conflicts.iter().map(full).collect())
 }
 
-/// A state at rest, with the replica that it makes.
-struct Stopped {
+/// A state at rest, with the replica that it makes: what happened, as far as it is known here.
+#[allow(missing_debug_implementations, reason = "it holds a whole tree")]
+pub struct Stopped {
     state: State,
     replica: Replica,
     members: Vec<Member>,
@@ -113,7 +128,41 @@ struct Stopped {
 }
 
 impl Stopped {
-    fn read(root: &Path) -> Result<Self, OfflineError> {
+    /// A page of the log.
+    ///
+    /// # Errors
+    /// If the state can't be read, or has no index yet.
+    pub fn log(&self, asked: LogRequest) -> Result<LogPageReport, OfflineError> {
+        let LogRequest { path, since_ms, master, limit, after } = asked;
+        let named = |name: String| {
+            member_called(&self.members, &name).map_err(|_| OfflineError::NoSuchMaster(name))
+        };
+        let master = master.map(named).transpose()?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let path = path.map(|path| path.0);
+        let query = LogQuery { path, since_ms, master, limit, after };
+        Ok(query.page(&self.state, &self.replica, |master| self.label(master))?)
+    }
+
+    /// What the files that were last at `path` held, one after the other. Where their bytes are is not told.
+    ///
+    /// # Errors
+    /// If the state can't be read, or has no index yet.
+    pub fn versions(&self, path: &TreePath) -> Result<Vec<FormerReport>, OfflineError> {
+        let found = versions(&self.state, &self.replica, path)?;
+        let standing = standing_version(&self.replica, path);
+        let report = |version: FormerVersion| {
+            let stands = Some(version.deed.stamp) == standing;
+            FormerReport::new(version, stands, |master| self.label(master))
+        };
+        Ok(found.into_iter().map(report).collect())
+    }
+
+    /// Reads the state of the store in `root`.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn read(root: &Path) -> Result<Self, OfflineError> {
         let state = State::open_read_only(&store::state_path(root))?;
         let me = state.meta_array(MetaKey::Master)?.map_or(MasterId([0; 32]), MasterId);
         let StoredDocument { snapshot, log } = state.load_document()?;

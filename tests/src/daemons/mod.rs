@@ -12,6 +12,7 @@ mod failing;
 mod host;
 mod loop_disk;
 mod master;
+mod page;
 mod poll;
 mod sources;
 mod tree;
@@ -24,6 +25,7 @@ pub use failing::{Failing, Threads, When};
 pub use host::{Cable, Host};
 pub use loop_disk::LoopDisk;
 pub use master::{Master, Ran, Status};
+pub use page::follow;
 pub use poll::{probe_until, wait_until};
 pub use sources::{
     git, have, long, odd_tree, real_tree, set_mtime, shell, small_files, touch_all, write,

@@ -27,6 +27,7 @@ impl Durable {
         for record in records {
             match record {
                 Record::Change(change) => self.log.push(change),
+                Record::Mark(_) => {}
                 Record::Base { id, row: Some(row) } => drop(self.base.insert(id, row)),
                 Record::Base { id, row: None } => drop(self.base.remove(&id)),
                 Record::Intent { id, row: Some(row) } => drop(self.intents.insert(id, row)),

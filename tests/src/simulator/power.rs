@@ -89,7 +89,7 @@ impl World {
 fn row(record: &Record) -> Option<BaseId> {
     match record {
         Record::Base { id, .. } => Some(BaseId(*id)).filter(|&id| id != BaseId::ROOT),
-        Record::Change(_) | Record::Intent { .. } => None,
+        Record::Change(_) | Record::Mark(_) | Record::Intent { .. } => None,
     }
 }
 

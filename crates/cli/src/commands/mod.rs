@@ -9,11 +9,14 @@ mod guard;
 mod init;
 mod invite;
 mod join;
+mod log;
 mod masters;
+mod restore;
 mod set;
 mod status;
 mod up;
 mod verify;
+mod versions;
 mod wait;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,6 +24,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::arguments::{Arguments, Command, ConflictsAct, MastersAct};
 use crate::failure::{Code, Failure};
 use crate::output::Output;
+
+pub(crate) use log::Rest;
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure> {
@@ -47,6 +52,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
             }
             Some(ConflictsAct::Resolve(resolve)) => conflicts::resolve(resolve, output),
         },
+        Command::Versions { path } => versions::run(&path, output),
+        Command::Restore(restore) => restore::run(&restore, output),
+        Command::Log(log) => log::run(&log, output),
         Command::Masters(masters) => match &masters.act {
             None => masters::list(&masters.store, output),
             Some(MastersAct::Remove { name, store }) => masters::remove(name, store, output),
@@ -65,7 +73,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
 }
 
 /// Milliseconds since 1970; 0 for a clock before that.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

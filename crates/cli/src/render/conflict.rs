@@ -49,7 +49,7 @@ pub(crate) fn conflict(conflict: &ConflictReport, style: Style, now_ms: i64) -> 
 }
 
 /// As a shell takes it for one word.
-fn quoted(path: &str) -> String {
+pub(super) fn quoted(path: &str) -> String {
     let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+,:@%".contains(letter);
     match path.chars().all(is_plain) && !path.starts_with('-') {
         true => path.to_owned(),

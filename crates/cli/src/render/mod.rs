@@ -4,26 +4,32 @@ mod conflict;
 mod conflicts;
 mod diff;
 mod guard;
+mod log;
 mod masters;
 mod progress;
+mod restore;
 mod settings;
 mod status;
 mod style;
 mod units;
 mod verify;
+mod versions;
 
 pub(crate) use conflict::{conflict, state, why};
 pub(crate) use conflicts::{author, conflicts, happened, since, what};
 pub(crate) use diff::{DiffText, LineKind, Side, diff, diff_lines, no_diff, side_label, unified};
 pub(crate) use guard::guard;
+pub(crate) use log::log;
 pub(crate) use masters::{Ids, masters};
 pub(crate) use progress::stage;
+pub(crate) use restore::restored;
 pub(crate) use settings::settings;
 pub(crate) use status::{counts, status, wait, waiting};
 pub(crate) use style::Style;
 pub(crate) use units::{age, count, date_time, size};
 
 pub(crate) use verify::verify;
+pub(crate) use versions::versions;
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 

@@ -321,3 +321,80 @@ fn colours_come_only_when_asked_for() {
     assert!(status(&report(), Style::Colours, NOW).contains('\x1b'));
     assert!(conflicts(&[edited("a")], Style::Colours, NOW).contains('\x1b'));
 }
+
+fn logged(what: DeedKind, path: &str) -> LogReport {
+    LogReport {
+        time_ms: NOW,
+        master: MasterLabel { id: "11".repeat(32), name: "web1".to_owned() },
+        what,
+        path: path.parse().ok(),
+        from: None,
+        kind: VersionKind::File,
+        size_before: None,
+        size: None,
+        mode_before: None,
+        mode: None,
+        target: None,
+        version: None,
+    }
+}
+
+#[test]
+fn log_has_a_line_for_each_thing_that_was_done() {
+    let directory = LogReport { kind: VersionKind::Directory, ..logged(DeedKind::Deleted, "site") };
+    let edited = LogReport {
+        size_before: Some(14),
+        size: Some(2_048),
+        version: Some("3e7ab02c91d2".to_owned()),
+        ..logged(DeedKind::Edited, "page")
+    };
+    let moved = LogReport { from: "a/b".parse().ok(), ..logged(DeedKind::Moved, "c") };
+    let mode = LogReport { mode: Some("0600".to_owned()), ..logged(DeedKind::ModeChanged, "c") };
+    let link = LogReport { target: Some("../x".to_owned()), ..logged(DeedKind::Created, "l") };
+    let unknown = LogReport { path: None, ..logged(DeedKind::Touched, "") };
+    let entries = [directory, edited, moved, mode, link, unknown];
+    insta::assert_snapshot!(log(&entries, crate::commands::Rest::More, Style::Plain), @r#"
+    AT                       MASTER  WHAT     PATH                      VERSION
+    2026-11-22 13:05:11 UTC  web1    deleted  site     directory
+    2026-11-22 13:05:11 UTC  web1    edited   page     14 B -> 2.0 KiB  3e7ab02c91d2
+    2026-11-22 13:05:11 UTC  web1    moved    c        from a/b
+    2026-11-22 13:05:11 UTC  web1    mode     c        ? -> 0600
+    2026-11-22 13:05:11 UTC  web1    created  l        link to ../x
+    2026-11-22 13:05:11 UTC  web1    touched  unknown
+    6 entries; there may be older ones: --limit N
+    "#);
+    let nothing = log(&[], crate::commands::Rest::Nothing, Style::Plain);
+    assert_eq!(nothing, "nothing is known to have been done there\n");
+}
+
+#[test]
+fn restored_paths_say_what_became_of_them() {
+    let line = |path: &str, outcome, here| RestoredReport {
+        path: path.parse().unwrap(),
+        outcome,
+        size: Some(3),
+        here,
+    };
+    let report = [
+        line("a", RestoreOutcome::Restored, true),
+        line("b", RestoreOutcome::Missing, false),
+        line("c", RestoreOutcome::Moved, true),
+        line("d", RestoreOutcome::InTheWay, true),
+    ];
+    insta::assert_snapshot!(restored(&report, Style::Plain), @r#"
+    restored a (3 B)
+    missing b (3 B): nobody connected has its bytes
+    left c: it has been moved to there since
+    left d: something else is in its place
+    1 path restored, 3 not
+    "#);
+    let would = [
+        line("a", RestoreOutcome::WouldRestore, true),
+        line("b", RestoreOutcome::WouldRestore, false),
+    ];
+    insta::assert_snapshot!(restored(&would, Style::Plain), @r#"
+    would restore a (3 B)
+    would restore b (3 B), from another master
+    2 paths would be restored
+    "#);
+}

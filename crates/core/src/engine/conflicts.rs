@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Engine, Output, Turn};
 use crate::values::{Body, Conflict, Event};
-use crate::vocabulary::{NodeId, TreePath};
+use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
 impl Engine {
     /// Since when this run has known of the conflict at `path`, by the wall clock.
@@ -50,11 +50,20 @@ impl Engine {
     /// The versions of an open conflict are kept on every master, on the disk or among the versions
     /// (R9). Without a conflict, none is wanted any more.
     pub(super) fn retain_versions(&mut self, node: NodeId, open: &[Conflict]) {
-        let mut missing = BTreeMap::new();
+        let mut contents = BTreeMap::new();
         for version in open.iter().flat_map(|conflict| &conflict.versions) {
-            let Body::File(content) = &version.body else { continue };
-            let hash = content.hash;
-            if version.stands || content.size == 0 || self.retained.contains(&hash) {
+            if let (Body::File(content), false) = (&version.body, version.stands) {
+                contents.insert(content.hash, content.size);
+            }
+        }
+        self.retain_contents(node, &contents);
+    }
+
+    /// These contents, with their sizes, are kept for `node`, on the disk or among the versions, and no others.
+    pub(super) fn retain_contents(&mut self, node: NodeId, contents: &BTreeMap<ContentHash, u64>) {
+        let mut missing = BTreeMap::new();
+        for (&hash, &size) in contents {
+            if size == 0 || self.retained.contains(&hash) {
                 continue;
             }
             if let Some(bytes) = self.transfer.inline(&hash).map(|bytes| bytes.to_vec()) {
@@ -66,7 +75,7 @@ impl Engine {
                 self.retained.insert(hash);
                 self.queued.push(Output::Retain { hash, bytes: None });
             } else if self.base.by_hash(hash).next().is_none() {
-                missing.insert(hash, content.size);
+                missing.insert(hash, size);
             }
         }
         self.transfer.want_retained(node, &missing);

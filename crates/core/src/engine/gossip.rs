@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::restore::RESTORER;
 use super::{Blocked, Engine, Output};
 use crate::replica::{Local, LocalChange, Unreadable};
 use crate::values::{
@@ -58,6 +59,7 @@ impl Engine {
             self.queued
                 .push(Output::Broadcast(Message::Changes { changes: vec![change], contents }));
         }
+        self.records.extend(local.marks.into_iter().map(Record::Mark));
         if local.members_changed {
             self.queued.push(Output::Members(self.replica.members()));
         }
@@ -217,6 +219,7 @@ impl Engine {
             self.send_have(from);
         }
         self.records.extend(merged.applied.into_iter().map(Record::Change));
+        self.records.extend(merged.marks.into_iter().map(Record::Mark));
         self.tree_changed(merged.delta);
     }
 
@@ -267,6 +270,10 @@ impl Engine {
         };
         // It may be a version of a conflict that is another entry's by now, or closed.
         for node in self.transfer.conflicts_of(&hash) {
+            if node == RESTORER {
+                self.transfer.unwant_retained(node, hash);
+                continue;
+            }
             let open = self.replica.conflicts_at(node);
             self.retain_versions(node, &open);
         }

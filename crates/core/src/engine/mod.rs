@@ -25,6 +25,7 @@ mod open;
 mod peers;
 mod problems;
 mod projection;
+mod restore;
 mod retention;
 mod settings;
 mod survey;

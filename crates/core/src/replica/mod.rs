@@ -10,6 +10,7 @@
 //! and resolve them. The tree is a function of the set of changes; nothing here depends on their order.
 
 mod acts;
+mod deeds;
 pub mod document;
 pub mod gate;
 #[cfg(test)]
@@ -17,13 +18,16 @@ pub(crate) mod naive;
 pub mod past;
 mod register;
 mod resolve;
+mod restore;
 mod schema;
 mod tree;
 
+pub use deeds::Deeds;
 pub use register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Update, Value, Write, Written,
 };
 pub use resolve::ResolveError;
+pub use restore::PastMoment;
 pub use tree::{Contents, Entries, Tree};
 
 use std::collections::BTreeMap;
@@ -31,8 +35,8 @@ use std::collections::BTreeMap;
 use document::{Altered, Committed, Damaged, Document};
 
 use crate::values::{
-    Acts, ChangeId, Choice, Conflict, ConflictKind, Member, Performed, SignedChange, TreeDelta,
-    Version, VersionOf,
+    Acts, ChangeId, Choice, Conflict, ConflictKind, Mark, Member, Performed, SignedChange,
+    TreeDelta, Version, VersionOf,
 };
 use crate::vocabulary::{ContentHash, MasterId, NodeId, Stamp, TreePath, VersionVector, WriterId};
 
@@ -61,6 +65,8 @@ pub struct LocalChange {
 pub struct Local {
     /// The changes, in order; usually one, none if nothing had to be written.
     pub changes: Vec<LocalChange>,
+    /// What each of them is about, in the same order.
+    pub marks: Vec<Mark>,
     /// What differs in the tree.
     pub delta: TreeDelta,
     /// Whether the member list was written to.
@@ -72,6 +78,8 @@ pub struct Local {
 pub struct Merged {
     /// Changes that are now part of the replica, in the order in which they are to be recorded.
     pub applied: Vec<SignedChange>,
+    /// What each of them is about, in the same order.
+    pub marks: Vec<Mark>,
     /// What differs in the tree.
     pub delta: TreeDelta,
     /// Whether the member list was written to.
@@ -234,6 +242,7 @@ impl Replica {
         let committed = committed.expect("acts and choices write only what the gate admits");
         let Some(committed) = committed else { return };
         local.changes.push(LocalChange { id: committed.id, bytes: committed.bytes });
+        local.marks.push(committed.mark);
         updates.extend(committed.updates);
         if committed.members == Altered::Written {
             local.members_changed = true;
@@ -286,6 +295,7 @@ impl Replica {
         }
         updates.extend(received.updates);
         merged.applied.extend(received.landed);
+        merged.marks.extend(received.marks);
         merged.gap |= !received.dropped.is_empty();
         for (change, refusal) in received.refused {
             let SignedChange { id, author, .. } = change;
@@ -314,6 +324,12 @@ impl Replica {
     #[must_use]
     pub fn heads_hash(&self) -> ContentHash {
         self.document.heads()
+    }
+
+    /// The change that bore a node; none of the root, and of what is not known.
+    #[must_use]
+    pub fn birth_of(&self, node: NodeId) -> Option<ChangeId> {
+        self.document.birth_of(node)?.1
     }
 
     /// The open conflicts, by path, with the masters that wrote the versions.

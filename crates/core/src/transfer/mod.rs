@@ -247,6 +247,17 @@ impl Transfer {
         }
     }
 
+    /// This content is not to be retained for `node` any more.
+    pub fn unwant_retained(&mut self, node: NodeId, hash: ContentHash) {
+        if let Some(hashes) = self.by_conflict.get_mut(&node) {
+            hashes.remove(&hash);
+        }
+        if let Some(want) = self.wants.get_mut(&hash) {
+            want.conflicts.remove(&node);
+            self.drop_unwanted(hash);
+        }
+    }
+
     /// This content was at hand and could not be retained as a version of a conflict of `node`: it is asked
     /// for after a while, in case the disk takes it then.
     pub fn want_retained_later(&mut self, node: NodeId, hash: ContentHash, size: u64, now_ms: u64) {

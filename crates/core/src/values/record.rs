@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SignedChange;
+use super::{Mark, SignedChange};
 
 /// One thing to make durable. Records of one output are committed together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// Append to the log of changes.
     Change(SignedChange),
+    /// Note in the index of the log what a change is about; its own record comes before, in the same output.
+    /// The index may be made anew from the log ([`crate::replica::gate::mark`]).
+    Mark(Mark),
     /// Set a row of the base, or remove it. Rows are opaque to the driver.
     Base {
         /// The row's key.

@@ -82,7 +82,7 @@ fn report(
 }
 
 /// A link's text, escaped as names are; its slashes, which no name has, stay.
-fn shown_target(bytes: &[u8]) -> String {
+pub(super) fn shown_target(bytes: &[u8]) -> String {
     let shown = |part: &[u8]| match part {
         b"." | b".." | b"" => String::from_utf8_lossy(part).into_owned(),
         // A part longer than any name can be: in pieces, each of which is one.

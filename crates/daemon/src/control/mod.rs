@@ -10,6 +10,7 @@
 
 mod client;
 mod conflict;
+mod history;
 mod path_text;
 mod report;
 mod server;
@@ -18,6 +19,11 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError, Events};
 pub use conflict::full_version_id;
+pub(crate) use history::size_of;
+pub use history::{
+    DeedKind, FormerReport, LogCursor, LogPageReport, LogReport, PickFormer, RestoreOutcome,
+    RestoredReport, history_id,
+};
 pub use path_text::{PathText, PathTextError};
 pub use report::{
     ConflictReport, ContentReport, Counts, Damage, EventBody, EventReport, Fetching, GuardReport,
@@ -97,6 +103,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
     },
+    /// What was done, the newest first: a page of it. Answered with [`Reply::Log`].
+    Log(LogRequest),
+    /// What a file held, the newest version first; also of one that is gone. Answered with
+    /// [`Reply::Versions`].
+    Versions {
+        /// Which.
+        path: PathText,
+    },
+    /// Make a file, or all that a directory held, be as it was. Answered with [`Reply::Restored`].
+    Restore(RestoreRequest),
     /// The members. Answered with [`Reply::Masters`].
     Masters,
     /// Remove a member, by name or id. Answered with [`Reply::Done`].
@@ -134,6 +150,39 @@ pub enum Request {
     Stop,
 }
 
+/// What is asked of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRequest {
+    /// Only what was done to this file, or to this directory and what it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathText>,
+    /// Nothing older, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<i64>,
+    /// Only what was done on this master: its name, or its id or the beginning of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+    /// How many entries at most; a page may have fewer, and not be the last.
+    pub limit: u64,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<LogCursor>,
+}
+
+/// What is to be as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// Which file or directory.
+    pub path: PathText,
+    /// As what.
+    pub pick: PickFormer,
+    /// Whether to say only what would be restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// How long to wait for bytes that others have, at most; then what is there is restored.
+    pub timeout_ms: u64,
+}
+
 /// Which version of a conflict to keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -162,6 +211,12 @@ pub enum Reply {
     Conflicts(Vec<ConflictReport>),
     /// To [`Request::Content`].
     Content(Box<ContentReport>),
+    /// To [`Request::Log`].
+    Log(LogPageReport),
+    /// To [`Request::Versions`].
+    Versions(Vec<FormerReport>),
+    /// To [`Request::Restore`]: a line for each path.
+    Restored(Vec<RestoredReport>),
     /// To [`Request::Masters`].
     Masters(Vec<MasterReport>),
     /// To [`Request::Guard`].

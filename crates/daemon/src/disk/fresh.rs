@@ -32,7 +32,7 @@ pub fn must_be_durable(records: &[Record], me: MasterId) -> bool {
         // What was found and is somebody else's already counts as here: a torn file in its place would pass
         // for an edit later, and what is gone for something new.
         Record::Base { .. } => true,
-        Record::Intent { .. } => false,
+        Record::Mark(_) | Record::Intent { .. } => false,
     })
 }
 

@@ -67,6 +67,9 @@ impl Driver {
                     false => self.settle(&path.0, &choice),
                 })
             }
+            Request::Log(asked) => self.log(asked),
+            Request::Versions { path } => self.versions(&path.0).map(Reply::Versions),
+            Request::Restore(asked) => return self.restore(asked, reply),
             Request::Masters => Ok(Reply::Masters(self.masters())),
             Request::RemoveMaster { name } => self.remove_master(&name),
             Request::Guard => Ok(Reply::Guard(self.withheld())),

@@ -90,7 +90,7 @@ impl Driver {
     }
 
     /// A file of this disk that holds a content.
-    fn file_with(&self, hash: &ContentHash) -> Option<PathText> {
+    pub(super) fn file_with(&self, hash: &ContentHash) -> Option<PathText> {
         let versions = &self.contents.versions;
         let in_tree = self.engine.find_content(hash).map(|(path, _)| path);
         let known = in_tree.or_else(|| versions.path_with(*hash));

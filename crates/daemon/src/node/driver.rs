@@ -86,6 +86,7 @@ pub(super) struct Driver {
     pub(super) facts: Facts,
     pub(super) waiters: Waiters,
     pub(super) content_waiters: super::conflicts::ContentWaiters,
+    pub(super) restorers: super::restore::Restorers,
     pub(super) clock: Clock,
     pub(super) isolated: bool,
     pub(super) last_seen: BTreeMap<MasterId, i64>,
@@ -183,6 +184,7 @@ impl Driver {
             self.answer_waiters();
             self.answer_verification();
             self.answer_content_waiters();
+            self.answer_restorers();
             self.tell_first_survey();
             self.tell_progress();
         }
@@ -264,6 +266,7 @@ impl Driver {
             self.waiters.timeout(),
             self.verification_timeout(),
             self.content_waiters.timeout(),
+            self.restorers.timeout(),
             self.progress_timeout(),
             self.durable_timeout(),
             Some(self.rescan_at_ms),

@@ -19,7 +19,7 @@ use super::driver::{Chore, Clock, Driver, Facts, Job};
 use super::hand::Hand;
 use super::{
     Node, NodeHandle, answer, conflicts, peer_problems, ports, progress, recording, refusals,
-    tally, verify,
+    restore, tally, verify,
 };
 use crate::config::{Config, ReplicateOwner};
 use crate::control::{self, Call};
@@ -303,6 +303,7 @@ fn driver(
         facts,
         waiters: answer::Waiters::default(),
         content_waiters: conflicts::ContentWaiters::default(),
+        restorers: restore::Restorers::default(),
         clock: Clock::start(),
         isolated: false,
         last_seen: BTreeMap::new(),

@@ -125,6 +125,14 @@ impl State {
         Ok(changes)
     }
 
+    /// The change at this position of the log.
+    ///
+    /// # Errors
+    /// If it is damaged, missing, or can't be read.
+    pub fn change_at(&self, position: u64) -> Result<SignedChange, StateError> {
+        self.read_one(&mut self.prepare_read("position = ?1")?, position.cast_signed())
+    }
+
     /// Gives the changes after `position` to `take`, one at a time.
     pub(super) fn each_change_since(
         &self,

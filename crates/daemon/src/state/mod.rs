@@ -1,11 +1,13 @@
 //! This master's own memory: one SQLite database, `.pleach/state.db`.
 //!
 //! It holds the log of signed changes, the snapshot of the document up to some position in that log, the
-//! base, the effects in flight, the open invitations and a few facts about store and master. What was
+//! base, the effects in flight, the open invitations and a few facts about store and master; and an index of
+//! the log, made from it. What was
 //! committed together is there together, and is durable when [`State::commit`] returns.
 //!
 //! Invariants: the log has no gaps, so each writer's changes are 1 to n, in rising positions; every row
-//! carries a checksum over its table, key and bytes, and a row that fails it is damage, never data.
+//! carries a checksum over its table, key and bytes, and a row that fails it is damage, never data; but for
+//! those of the index.
 //!
 //! It knows nothing of what rows mean: base, intents and invitations are opaque bytes. It does not keep two
 //! daemons apart: that is the lock of [`crate::store`]. SQLite's write-ahead log lets readers in beside the
@@ -13,6 +15,7 @@
 
 mod copied;
 mod error;
+mod history;
 mod log;
 mod schema;
 mod sharing;
@@ -24,8 +27,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 pub(crate) use error::JOIN_AGAIN;
 pub use error::StateError;
+pub use history::{Indexing, LogMoment};
 pub use log::LogPage;
 
+use history::Indexed;
 use schema::{Table, checksum};
 use sharing::Sharing;
 
@@ -88,6 +93,7 @@ pub type Invitation = (Vec<u8>, Vec<u8>);
 pub struct State {
     path: PathBuf,
     connection: Connection,
+    indexed: Indexed,
 }
 
 /// The document as it is stored.
@@ -113,11 +119,12 @@ impl State {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(error::at(path))?;
-        let mut state = Self { path: path.to_owned(), connection };
+        let mut state = Self { path: path.to_owned(), connection, indexed: Indexed::All };
         state.set_pragmas()?;
         let transaction = state.connection.transaction().map_err(error::at(path))?;
         transaction.execute_batch(&schema::statements()).map_err(error::at(path))?;
         transaction.commit().map_err(error::at(path))?;
+        state.index_log()?;
         state.set_meta(facts)?;
         state.remember_file()?;
         Ok(state)
@@ -131,10 +138,18 @@ impl State {
     /// If it is missing, not ours, of a newer version, damaged, or the system refuses.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let state = sharing::as_room_allows(path, |sharing| Self::open_with(path, flags, sharing))?;
+        let mut state =
+            sharing::as_room_allows(path, |sharing| Self::open_with(path, flags, sharing))?;
         state.set_pragmas()?;
         state.check_structure()?;
         state.check_log()?;
+        if let Err(error) = state.index_log() {
+            if error.is_lasting() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "`log` and `restore` know of nothing new until the next start");
+            state.indexed = Indexed::Behind;
+        }
         Ok(state)
     }
 
@@ -154,7 +169,7 @@ impl State {
         }
         let connection = Connection::open_with_flags(path, flags).map_err(error::at(path))?;
         connection.busy_timeout(sharing.busy_timeout()).map_err(error::at(path))?;
-        let state = Self { path: path.to_owned(), connection };
+        let state = Self { path: path.to_owned(), connection, indexed: Indexed::All };
         if sharing == Sharing::Alone {
             let alone = state.connection.pragma_update(None, "locking_mode", "EXCLUSIVE");
             alone.map_err(error::at(path))?;
@@ -210,7 +225,7 @@ impl State {
         let path = self.path.clone();
         let transaction = self.connection.transaction().map_err(error::at(&path))?;
         {
-            let mut writer = schema::RecordWriter::new(&transaction, &path)?;
+            let mut writer = schema::RecordWriter::new(&transaction, &path, self.indexed)?;
             records.iter().try_for_each(|record| writer.write(record))?;
         }
         transaction.commit().map_err(error::at(&path))

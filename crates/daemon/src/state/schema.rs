@@ -7,6 +7,7 @@ use pleach_core::values::{Record, SignedChange};
 use rusqlite::{CachedStatement, ErrorCode, Transaction, params};
 
 use super::error::{self, StateError};
+use super::history::{Indexed, MarkWriter};
 
 /// "plea": tells SQLite's `file` and us whose database this is.
 pub(super) const APPLICATION_ID: i64 = 0x706c_6561;
@@ -96,12 +97,15 @@ pub(super) struct RecordWriter<'t> {
     remove_base: CachedStatement<'t>,
     set_intent: CachedStatement<'t>,
     remove_intent: CachedStatement<'t>,
+    /// None while the index stays as it is.
+    mark: Option<MarkWriter<'t>>,
 }
 
 impl<'t> RecordWriter<'t> {
     pub(super) fn new(
         transaction: &'t Transaction<'_>,
         path: &'t Path,
+        indexed: Indexed,
     ) -> Result<Self, StateError> {
         let prepare = |sql: &str| transaction.prepare_cached(sql).map_err(error::at(path));
         let set = |table: Table| {
@@ -122,12 +126,17 @@ impl<'t> RecordWriter<'t> {
             remove_base: remove(Table::Base)?,
             set_intent: set(Table::Intents)?,
             remove_intent: remove(Table::Intents)?,
+            mark: match indexed {
+                Indexed::All => Some(MarkWriter::new(transaction).map_err(error::at(path))?),
+                Indexed::Behind => None,
+            },
         })
     }
 
     pub(super) fn write(&mut self, record: &Record) -> Result<(), StateError> {
         let written = match record {
             Record::Change(change) => return self.write_change(change),
+            Record::Mark(mark) => self.mark.as_mut().map_or(Ok(()), |marks| marks.write(mark)),
             Record::Base { id, row } => {
                 set_row(Table::Base, &mut self.set_base, &mut self.remove_base, *id, row.as_deref())
             }

@@ -101,7 +101,8 @@ impl Taking {
     fn page(&mut self, page: HandoverPage) -> Result<Step, StoreError> {
         let HandoverPage { changes, left } = page;
         let merged = self.replica.receive(changes, self.founder);
-        let records: Vec<_> = merged.applied.into_iter().map(Record::Change).collect();
+        let changes = merged.applied.into_iter().map(Record::Change);
+        let records: Vec<_> = changes.chain(merged.marks.into_iter().map(Record::Mark)).collect();
         self.state.commit(&records)?;
         if let Some(unreadable) = merged.unreadable.into_iter().next() {
             let reason = unreadable.reason;

@@ -105,6 +105,7 @@ impl Bench {
         for record in self.records.iter().cloned() {
             match record {
                 Record::Change(change) => log.push(change),
+                Record::Mark(_) => {}
                 Record::Base { id, row: Some(row) } => drop(base.insert(id, row)),
                 Record::Base { id, row: None } => drop(base.remove(&id)),
                 Record::Intent { id, row: Some(row) } => drop(intents.insert(id, row)),

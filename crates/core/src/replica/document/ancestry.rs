@@ -73,8 +73,40 @@ impl Document {
         replaced
     }
 
+    /// The values of a register of a node as of these changes; where it had not been written by then, the one
+    /// that the node was born with. Not of `Place` of a directory.
+    pub(crate) fn values_before(
+        &self,
+        node: NodeId,
+        register: &Register,
+        changes: &[ChangeHash],
+    ) -> Vec<Written<Value>> {
+        let key = schema::node_key(node, &Slot::Register(register.clone()));
+        let packed = self.values_seen(Object::bucket_of(node), &key, changes);
+        let values: Vec<_> =
+            packed.iter().filter_map(|bytes| schema::unpack::<Value>(bytes)).collect();
+        if !values.is_empty() {
+            return values;
+        }
+        let Some(Written { stamp, sequence, value: birth }) = self.birth(node) else {
+            return Vec::new();
+        };
+        let value = match register {
+            Register::Place => Value::Place(birth.place),
+            Register::Content => Value::Content(Content { body: birth.body, carried: Vec::new() }),
+            Register::Mode => Value::Mode(birth.mode),
+            Register::Touch => Value::Touch(birth.body.mtime()),
+            Register::Owner | Register::Xattr(_) | Register::Deleted => return Vec::new(),
+        };
+        vec![Written { stamp, sequence, value }]
+    }
+
     /// The values of a node's content as of these changes.
-    fn contents_seen(&self, node: NodeId, changes: &[ChangeHash]) -> Vec<Written<Content>> {
+    pub(crate) fn contents_seen(
+        &self,
+        node: NodeId,
+        changes: &[ChangeHash],
+    ) -> Vec<Written<Content>> {
         let key = schema::node_key(node, &Slot::Register(Register::Content));
         let packed = self.values_seen(Object::bucket_of(node), &key, changes);
         let values = packed.iter().filter_map(|bytes| schema::unpack::<Value>(bytes));
@@ -89,14 +121,18 @@ impl Document {
 
     /// The content that a node was born with.
     fn first_content(&self, node: NodeId) -> Option<Written<Content>> {
+        let Written { stamp, sequence, value: Birth { body, .. } } = self.birth(node)?;
+        Some(Written { stamp, sequence, value: Content { body, carried: Vec::new() } })
+    }
+
+    /// What a node was born with; none of the root, and of what is not known.
+    pub(crate) fn birth(&self, node: NodeId) -> Option<Written<Birth>> {
         let key = schema::node_key(node, &Slot::Birth);
         let in_bucket = self.current::<Birth>(Object::bucket_of(node), &key).pop();
-        let birth = in_bucket.or_else(|| {
+        in_bucket.or_else(|| {
             let (_, change) = self.birth_of(node)?;
             self.born_in_batch(change?, &key)
-        })?;
-        let Written { stamp, sequence, value: Birth { body, .. } } = birth;
-        Some(Written { stamp, sequence, value: Content { body, carried: Vec::new() } })
+        })
     }
 
     fn born_in_batch(&self, change: ChangeId, key: &str) -> Option<Written<Birth>> {
@@ -106,7 +142,7 @@ impl Document {
         schema::unpack(value_bytes(&value)?)
     }
 
-    fn change_with(&self, stamp: Stamp) -> Option<ChangeHash> {
+    pub(crate) fn change_with(&self, stamp: Stamp) -> Option<ChangeHash> {
         self.engine.hash_for_opid(&ObjId::Id(stamp.counter, schema::actor(stamp.writer), 0))
     }
 }

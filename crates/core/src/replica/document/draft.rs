@@ -9,7 +9,7 @@ use super::{Altered, Document, Touched};
 use crate::replica::gate::{self, Refusal, Verdict};
 use crate::replica::schema::{self, Object, Slot};
 use crate::replica::{Birth, Register, Update, Value, Written};
-use crate::values::{ChangeId, Member};
+use crate::values::{ChangeId, Mark, Member};
 use crate::vocabulary::{Kind, NodeId, Stamp};
 
 /// From so many births on they get a map of their own, which the engine takes in tenfold faster.
@@ -56,6 +56,8 @@ pub struct Committed {
     pub id: ChangeId,
     /// The change as it travels, to be signed.
     pub bytes: Vec<u8>,
+    /// What it is about.
+    pub mark: Mark,
     /// What it wrote: births and places in order, then each register it wrote, once.
     pub updates: Vec<Update>,
     /// Whether the member list may differ from before.
@@ -198,10 +200,10 @@ impl<'a> Draft<'a> {
             }
         };
         let mut touched = Touched::default();
-        self.document.land(checked, &mut touched)?;
+        let mark = self.document.land(checked, &mut touched)?;
         let updates = self.document.tell(&mut touched);
         let (members, settings) = (touched.members, touched.settings);
-        Ok(Some(Committed { id, bytes, updates, members, settings }))
+        Ok(Some(Committed { id, bytes, mark, updates, members, settings }))
     }
 
     /// A stamp of the change's own that no value has.

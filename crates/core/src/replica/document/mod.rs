@@ -27,7 +27,7 @@ use super::gate::{self, CheckedChange, Operation, Payload, Refusal, Verdict};
 use super::past::Past;
 use super::schema::{self, GENESIS_LAST_OP, Object, Slot};
 use super::{Register, Update, Written};
-use crate::values::{ChangeId, Member, SignedChange};
+use crate::values::{ChangeId, Mark, Member, SignedChange};
 use crate::vocabulary::{ContentHash, Kind, MasterId, NodeId, Stamp, VersionVector, WriterId};
 
 pub use draft::{Committed, Draft};
@@ -56,6 +56,8 @@ pub struct Received {
     /// Changes now in the document that were not before, in the order in which they were applied;
     /// among them may be such as had waited for one just received.
     pub landed: Vec<SignedChange>,
+    /// What each of them is about, in the same order.
+    pub marks: Vec<Mark>,
     /// What they wrote: births and places in that order, then each register they wrote, once.
     pub updates: Vec<Update>,
     /// Whether the member list may differ from before.
@@ -232,7 +234,10 @@ impl Document {
                 Ok(Verdict::Admitted(checked)) => {
                     let hash = checked.change.hash();
                     match self.land(*checked, touched) {
-                        Ok(()) => received.landed.push(change),
+                        Ok(mark) => {
+                            received.landed.push(change);
+                            received.marks.push(mark);
+                        }
                         Err(refusal) => received.refused.push((change, refusal)),
                     }
                     ready.extend(self.orphans.landed(hash));
@@ -248,9 +253,10 @@ impl Document {
         }
     }
 
-    /// Applies a checked change.
-    fn land(&mut self, checked: CheckedChange, touched: &mut Touched) -> Result<(), Refusal> {
+    /// Applies a checked change; what it is about.
+    fn land(&mut self, checked: CheckedChange, touched: &mut Touched) -> Result<Mark, Refusal> {
         let CheckedChange { id, change, seen, operations } = checked;
+        let mark = gate::mark_of(id, change.timestamp(), &operations);
         let last_op = change.max_op();
         self.engine.apply_changes([change]).map_err(|error| Refusal::Engine(error.to_string()))?;
         self.last_op = self.last_op.max(last_op);
@@ -273,7 +279,7 @@ impl Document {
                 Payload::Batch | Payload::Gap => {}
             }
         }
-        Ok(())
+        Ok(mark)
     }
 
     fn tell(&self, touched: &mut Touched) -> Vec<Update> {

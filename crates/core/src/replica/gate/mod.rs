@@ -15,6 +15,7 @@
 
 mod context;
 mod fuzzing;
+mod marking;
 mod operations;
 mod wire;
 
@@ -22,13 +23,14 @@ use automerge::ChangeHash;
 
 use super::document::Document;
 use super::{Update, schema};
-use crate::values::{ChangeId, SignedChange};
+use crate::values::{ChangeId, Mark, SignedChange};
 use crate::vocabulary::VersionVector;
 
 #[cfg(test)]
 mod tests;
 
 pub use fuzzing::{Fuzzed, fuzz_bytes, fuzz_seeds};
+pub(super) use marking::mark_of;
 pub(super) use operations::{Operation, Payload};
 
 /// The largest change in bytes: one fits a message with room for its envelope.
@@ -148,13 +150,38 @@ pub struct Told {
     pub updates: Vec<Update>,
 }
 
-/// Reads a change without a document. What it says is well-formed, and nothing is known of its truth.
-pub fn tell(bytes: &[u8]) -> Result<Told, Refusal> {
+/// What a change is about, for an index of the log; read as [`tell`] reads it.
+pub fn mark(bytes: &[u8]) -> Result<Mark, Refusal> {
+    let (id, change) = open(bytes)?;
+    Ok(mark_of(id, change.time, &operations::read(id, &change)?))
+}
+
+/// The hash of a change: its name among those that depend on it.
+pub(super) fn hash_of(bytes: &[u8]) -> Result<ChangeHash, Refusal> {
+    wire::hash(bytes)
+}
+
+/// What a change says, and what it depends on.
+pub(super) fn tell_with_past(bytes: &[u8]) -> Result<(Told, Vec<ChangeHash>), Refusal> {
+    let (id, change) = open(bytes)?;
+    Ok((told(id, &change)?, change.deps))
+}
+
+fn open(bytes: &[u8]) -> Result<(ChangeId, automerge::ExpandedChange), Refusal> {
     wire::hash(bytes)?;
     let change = wire::read(bytes)?;
     let writer = schema::writer(&change.actor_id).ok_or(Refusal::NotTheAuthors)?;
-    let id = ChangeId { writer, sequence: change.seq };
-    let updates = operations::read(id, &change)?.into_iter().filter_map(|operation| {
+    Ok((ChangeId { writer, sequence: change.seq }, change))
+}
+
+/// Reads a change without a document. What it says is well-formed, and nothing is known of its truth.
+pub fn tell(bytes: &[u8]) -> Result<Told, Refusal> {
+    let (id, change) = open(bytes)?;
+    told(id, &change)
+}
+
+fn told(id: ChangeId, change: &automerge::ExpandedChange) -> Result<Told, Refusal> {
+    let updates = operations::read(id, change)?.into_iter().filter_map(|operation| {
         Some(match operation.payload {
             Payload::Birth(node, written) => Update::Born(node, written),
             Payload::DirectoryPlace(node, written) => Update::DirectoryPlace(node, written),

@@ -16,6 +16,7 @@
 
 mod attach;
 mod conflicts;
+mod former;
 mod ingest;
 mod intern;
 mod node;

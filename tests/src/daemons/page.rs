@@ -1,4 +1,4 @@
-//! docs/conflicts.md is what happens: its commands are run on three masters, and print what it says they do.
+//! Pages with commands: what is run on three masters has to print what the page says it does.
 //!
 //! Ids are other ones each time, and stand for the same all through the page; times, ages and the order of
 //! stamps are compared by their shape, columns whatever their width.
@@ -9,9 +9,60 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Master, pleach_path, wait_until, write};
+use super::{Cluster, Master, pleach_path, wait_until, write};
 
-const PAGE: &str = include_str!("../../docs/conflicts.md");
+/// Does what a page says, and sees whether what it says is printed is.
+///
+/// # Panics
+///
+/// When it isn't, or when there are fewer steps than so many.
+pub fn follow(page: &str, steps_min: usize) {
+    let cluster = masters();
+    let mut ids = Ids::default();
+    let mut apart = false;
+    let steps = steps(page);
+    assert!(steps.len() > steps_min, "only {} steps are found", steps.len());
+    for step in steps {
+        match step {
+            Step::Apart => {
+                cluster.settle("what was before is on all");
+                cluster.cut_all();
+                // Who acts later on the page has the larger stamps here, too.
+                let ahead = &cluster.masters[1];
+                for bump in 0..8 {
+                    write(&ahead.path(".ahead"), bump.to_string());
+                    cluster.flush(ahead);
+                }
+                std::fs::remove_file(ahead.path(".ahead")).unwrap();
+                cluster.flush(ahead);
+                apart = true;
+            }
+            Step::Together => {
+                cluster.heal_all();
+                cluster.settle("they are one again");
+                apart = false;
+            }
+            Step::Run { master, command, output } => {
+                let master = cluster.masters.iter().find(|other| other.name() == master).unwrap();
+                let acts = ["resolve", "--tool", "restore"];
+                let is_act = acts.iter().any(|act| command.contains(act));
+                let mut run = || {
+                    let printed = shell(master.directory(), &ids.in_command(command));
+                    ids.compare(&output, &printed).map_err(|wrong| format!("$ {command}\n{wrong}"))
+                };
+                if is_act || output.is_empty() {
+                    run().unwrap_or_else(|wrong| panic!("{wrong}"));
+                } else {
+                    // What was done on another master may be on its way.
+                    wait_until("the page is right", Duration::from_secs(60), run);
+                }
+                if apart {
+                    cluster.flush(master);
+                }
+            }
+        }
+    }
+}
 
 /// What the page has for a test.
 enum Step<'a> {
@@ -144,68 +195,26 @@ impl Ids {
     }
 }
 
-#[test]
-fn page_about_conflicts_says_what_happens() {
-    let cluster = masters();
-    let mut ids = Ids::default();
-    let mut apart = false;
-    let steps = steps(PAGE);
-    assert!(steps.len() > 40, "only {} steps are found", steps.len());
-    for step in steps {
-        match step {
-            Step::Apart => {
-                cluster.settle("what was before is on all");
-                cluster.cut_all();
-                // Who acts later on the page has the larger stamps here, too.
-                let ahead = &cluster.masters[1];
-                for bump in 0..8 {
-                    write(&ahead.path(".ahead"), bump.to_string());
-                    cluster.flush(ahead);
-                }
-                std::fs::remove_file(ahead.path(".ahead")).unwrap();
-                cluster.flush(ahead);
-                apart = true;
-            }
-            Step::Together => {
-                cluster.heal_all();
-                cluster.settle("they are one again");
-                apart = false;
-            }
-            Step::Run { master, command, output } => {
-                let master = cluster.masters.iter().find(|other| other.name() == master).unwrap();
-                let is_act = command.contains("resolve") || command.contains("--tool");
-                let mut run = || {
-                    let printed = shell(master.directory(), &ids.in_command(command));
-                    ids.compare(&output, &printed).map_err(|wrong| format!("$ {command}\n{wrong}"))
-                };
-                if is_act || output.is_empty() {
-                    run().unwrap_or_else(|wrong| panic!("{wrong}"));
-                } else {
-                    // What was done on another master may be on its way.
-                    wait_until("the page is right", Duration::from_secs(60), run);
-                }
-                if apart {
-                    cluster.flush(master);
-                }
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[test]
-fn comparison_tells_what_differs() {
-    let mut ids = Ids::default();
-    let page = ["web1  2   [91d20f7e] 5 s ago at 2026-11-23", "[91d20f7e] again"];
-    assert!(
-        ids.compare(&page, "web1 2 [00aa11bb]  57 s ago at 2027-01-01\n[00aa11bb] again\n").is_ok()
-    );
-    assert_eq!(ids.in_command("keep 91d20f7e"), "keep 00aa11bb");
-    for wrong in [
-        "web1 2 [00aa11bb] 57 s ago at 2027-01-01\n",
-        "web1 3 [00aa11bb] 57 s ago at 2027-01-01\n[00aa11bb] again\n",
-        "web1 2 [00aa11bb] 57 s ago at 2027-01-01\n[cccccccc] again\n",
-        "web2 2 [00aa11bb] 57 s ago at 2027-01-01\n[00aa11bb] again\n",
-    ] {
-        assert!(ids.compare(&page, wrong).is_err(), "{wrong}");
+    #[test]
+    fn comparison_tells_what_differs() {
+        let mut ids = Ids::default();
+        let page = ["web1  2   [91d20f7e] 5 s ago at 2026-11-23", "[91d20f7e] again"];
+        assert!(
+            ids.compare(&page, "web1 2 [00aa11bb]  57 s ago at 2027-01-01\n[00aa11bb] again\n")
+                .is_ok()
+        );
+        assert_eq!(ids.in_command("keep 91d20f7e"), "keep 00aa11bb");
+        for wrong in [
+            "web1 2 [00aa11bb] 57 s ago at 2027-01-01\n",
+            "web1 3 [00aa11bb] 57 s ago at 2027-01-01\n[00aa11bb] again\n",
+            "web1 2 [00aa11bb] 57 s ago at 2027-01-01\n[cccccccc] again\n",
+            "web2 2 [00aa11bb] 57 s ago at 2027-01-01\n[00aa11bb] again\n",
+        ] {
+            assert!(ids.compare(&page, wrong).is_err(), "{wrong}");
+        }
     }
 }
