@@ -55,6 +55,7 @@ impl Events {
         wait_until("its removal is heard", Duration::from_secs(20), || {
             if mentions(&events) > before { Ok(()) } else { Err("not yet".to_owned()) }
         });
+        let _ = master.pleach(["wait", ".", "--timeout", "60"]).ok();
         events.forget();
         events
     }
