@@ -31,7 +31,7 @@ const MIB: f64 = (1 << 20) as f64;
 /// Measures two masters on this machine.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Measure these alone: save, first-sync, large, tar, move, memory, idle, scan.
+    /// Measure these alone: save, first-sync, large, tar, move, memory, idle, scan, undo.
     only: Vec<String>,
     /// How many saves to time.
     #[arg(long, default_value_t = 400)]
@@ -65,6 +65,9 @@ fn main() {
     }
     if wanted("memory") {
         memory(options.files_max);
+    }
+    if wanted("undo") {
+        undo(options.files);
     }
 }
 
@@ -423,4 +426,43 @@ fn memory(files: usize) {
     cluster.masters.push(b);
     cluster.settle_to(0, "the tree is on both");
     resident(&cluster, files, "150 MiB");
+}
+
+/// Somebody removes a directory; somebody else asks who did that, and brings it back.
+fn undo(files: usize) {
+    let mut cluster = Cluster::holding(1, |_, a| small_files(&a.path("tree"), files, 4096));
+    let mut b = Master::new(cluster.scratch.path(), "b");
+    b.join(&cluster.masters[0]);
+    b.start();
+    await_files(&b.path("tree"), files);
+    cluster.masters.push(b);
+    cluster.settle_to(0, "the tree is on both");
+    let (a, b) = (&cluster.masters[0], &cluster.masters[1]);
+    let before = b.pleach(["log", "--limit", "1", "--json"]).ok().json();
+    let before_ms = before[0]["time_ms"].as_i64().expect("a time");
+    shell(a.directory(), "rm -r tree");
+    // More than half of a tree goes only if somebody says so.
+    wait_until("a has looked", PATIENCE, || {
+        let asked = a.pleach(["guard", "--allow"]);
+        match a.status().number("/tree/files") {
+            0 => Ok(()),
+            _ => Err(asked.to_string()),
+        }
+    });
+    cluster.settle_to(0, "it is gone on both");
+    let start = Instant::now();
+    let _ = b.pleach(["log", "tree", "--json"]).ok();
+    let told = start.elapsed().as_secs_f64() * 1e3;
+    let what = format!("log of a directory of {files} files, the last 100");
+    line(&what, &format!("{told:.0} ms"), "");
+    let at = format!("@{}.{:03}", before_ms / 1_000, before_ms % 1_000);
+    let start = Instant::now();
+    let _ = b.pleach(["restore", "tree", "--at", &at, "--json"]).ok();
+    let answered = start.elapsed();
+    await_files(&b.path("tree"), files);
+    await_files(&a.path("tree"), files);
+    let all = start.elapsed();
+    cluster.settle_to(0, "it is back");
+    let measured = format!("{:.1} s; {:.1} s", answered.as_secs_f64(), all.as_secs_f64());
+    line(&format!("restore of {files} removed files; all on both"), &measured, "seconds");
 }
