@@ -191,6 +191,7 @@ const FAULTS: Wishes = Wishes {
     calls: true,
     backups: true,
     clones: true,
+    undoing: false,
 };
 
 /// Seeds that failed once with power cuts, failing calls, restored backups and clones, with what they found.

@@ -32,7 +32,7 @@ struct Options {
     /// How many histories run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Leave out what some histories have in them: power, calls, backups, clones.
+    /// Leave out what some histories have in them: power, calls, backups, clones, undoing.
     #[arg(long, value_delimiter = ',')]
     without: Vec<Fault>,
     /// Only histories that have one of those in them.
@@ -60,6 +60,8 @@ enum Fault {
     Backups,
     /// A machine that is cloned.
     Clones,
+    /// Removals that are taken back.
+    Undoing,
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -120,6 +122,7 @@ fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
         calls: with(Fault::Calls),
         backups: with(Fault::Backups),
         clones: with(Fault::Clones),
+        undoing: with(Fault::Undoing),
         ..Wishes::everything()
     };
     let history = History::new(seed, wishes);

@@ -163,7 +163,8 @@ impl Happening {
             | Self::End { master, .. }
             | Self::ReadAgain { master, .. }
             | Self::LateWrite { master, .. }
-            | Self::Judge { master, .. } => *master == this,
+            | Self::Judge { master, .. }
+            | Self::BringBack { master, .. } => *master == this,
             Self::Stream { from, to, .. }
             | Self::Gossip { from, to, .. }
             | Self::Connect { from, to }

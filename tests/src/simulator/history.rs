@@ -103,6 +103,8 @@ pub enum What {
     Flush,
     /// Somebody settles some conflict.
     Resolve,
+    /// Somebody has something back that was removed.
+    BringBack,
     /// The wall clock jumps.
     ClockJump { seconds: i64 },
 }
@@ -150,6 +152,8 @@ pub struct Wishes {
     pub backups: bool,
     /// Whether in some histories a machine is cloned.
     pub clones: bool,
+    /// Whether in some histories users have back what was removed.
+    pub undoing: bool,
 }
 
 impl Wishes {
@@ -165,6 +169,7 @@ impl Wishes {
             calls: true,
             backups: true,
             clones: true,
+            undoing: true,
         }
     }
 }
@@ -211,6 +216,9 @@ impl History {
         }
         if wishes.clones {
             history.let_a_machine_be_cloned();
+        }
+        if wishes.undoing {
+            history.let_removals_be_undone();
         }
         history
     }
@@ -278,6 +286,17 @@ impl History {
         self.insert(&mut random, What::CloneMachine);
         for _ in 0..random.random_range(0..5) {
             self.insert(&mut random, What::TakeTurns);
+        }
+    }
+
+    /// In some histories users have back what was removed.
+    fn let_removals_be_undone(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x756e_646f);
+        if random.random_range(0..4) != 0 {
+            return;
+        }
+        for _ in 0..random.random_range(1..8) {
+            self.insert(&mut random, What::BringBack);
         }
     }
 

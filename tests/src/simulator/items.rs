@@ -51,6 +51,7 @@ impl World {
             }
             What::Flush => self.give(master, Input::Flush),
             What::Resolve => self.resolve_any(master, item.salt),
+            What::BringBack => self.bring_back_any(master, item.salt),
             What::ClockJump { seconds } => self.masters[master].clock_skew_seconds += seconds,
         }
     }

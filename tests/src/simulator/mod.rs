@@ -31,6 +31,7 @@ mod programs;
 mod properties;
 pub mod shrink;
 pub mod trace;
+mod undoing;
 pub mod user;
 pub mod world;
 

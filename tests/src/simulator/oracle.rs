@@ -94,6 +94,20 @@ impl Oracle {
         written.destroyers.insert(master);
     }
 
+    /// A user had a content back that was removed.
+    pub fn brought_back(&mut self, hash: &ContentHash, master: usize) {
+        if let Some(written) = self.contents.get_mut(hash) {
+            written.duty = Duty::Standing;
+            written.writers = BTreeSet::from([master]);
+            written.destroyers.clear();
+        }
+    }
+
+    /// Paths at which a user removed something or settled a conflict.
+    pub fn closed(&self) -> impl Iterator<Item = &TreePath> {
+        self.closed.iter()
+    }
+
     /// The power of a master was cut: what its users had written, and nobody had been told of, may be gone.
     pub fn power_cut(&mut self, master: usize, is_kept: impl Fn(&ContentHash) -> bool) {
         for (hash, written) in &mut self.contents {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use pleach_core::engine::{Hint, Input, Wanted};
-use pleach_core::values::{Choice, Message};
+use pleach_core::values::{Choice, Message, Restoring};
 use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -63,6 +63,7 @@ pub(super) enum Happening {
     ReadAgain { master: usize, path: TreePath },
     LateWrite { master: usize, key: InodeKey },
     Judge { master: usize, generation: u64 },
+    BringBack { master: usize, generation: u64, wanted: Box<Restoring> },
 }
 
 /// A simulated world.
@@ -424,6 +425,9 @@ impl World {
             }
             Happening::LateWrite { master, key } => self.take_in_late_write(master, key),
             Happening::Judge { master, generation } => self.judge(master, generation),
+            Happening::BringBack { master, generation, wanted } => {
+                self.bring_back(master, generation, *wanted);
+            }
             Happening::Step { .. } | Happening::DiskStep { .. } => {}
         }
     }
