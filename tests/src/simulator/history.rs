@@ -295,8 +295,12 @@ impl History {
         if random.random_range(0..4) != 0 {
             return;
         }
+        let span_us = self.profile.span_us;
         for _ in 0..random.random_range(1..8) {
-            self.insert(&mut random, What::BringBack);
+            // At the beginning nothing has been removed yet.
+            let at_us = random.random_range(span_us / 3..=span_us);
+            let master = random.random_range(0..self.profile.masters);
+            self.insert_at(&mut random, at_us, master, What::BringBack);
         }
     }
 
