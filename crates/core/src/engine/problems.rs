@@ -84,6 +84,15 @@ impl Problems {
         event
     }
 
+    /// Whether a node that could not be projected is to be tried again.
+    pub(super) fn retry_nodes(&self) -> bool {
+        let mut open = self.open.iter();
+        !self.unlisted.is_empty()
+            || open.any(|(blocked, entry)| {
+                matches!(blocked, Blocked::Node(_)) && is_retried(entry.problem.kind)
+            })
+    }
+
     /// Whether a problem with it is listed.
     pub(super) fn has(&self, blocked: &Blocked) -> bool {
         self.open.contains_key(blocked)
