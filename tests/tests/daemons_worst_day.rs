@@ -186,7 +186,9 @@ fn level(cluster: &Cluster) -> Result<Tree, String> {
     for master in &cluster.masters {
         nowhere.extend(missing(master)?);
         let work = master.status().0["work"].clone();
-        if work["scanning"] != false || work["effects_pending"] != 0 {
+        // What is to be done with a file that waits for its content is pending as long as that.
+        let waits = work["fetching"]["contents"] != 0;
+        if work["scanning"] != false || work["effects_pending"] != 0 && !waits {
             return Err(format!("{} is at work: {work}", master.name()));
         }
     }
