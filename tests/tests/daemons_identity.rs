@@ -408,7 +408,7 @@ struct Mounted(PathBuf);
 impl Mounted {
     fn on(at: &Path, arguments: &str) -> Result<Self, String> {
         let line = format!("mount {arguments} '{}'", at.display());
-        let ran = std::process::Command::new("sh").args(["-c", &line]).output();
+        let ran = Command::new("sh").args(["-c", &line]).output();
         match ran.map_err(|error| error.to_string())? {
             ran if ran.status.success() => Ok(Self(at.to_owned())),
             ran => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
@@ -418,7 +418,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
