@@ -20,7 +20,9 @@ impl Disk {
     /// Their hash has been checked. A content that is among the versions already is not kept twice, unless a
     /// program may still write to that version.
     pub fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) -> io::Result<()> {
-        if self.versions.keep_at_rest(hash) {
+        let is_at_hand = bytes.is_some() || self.staging.has(hash);
+        let is_moved = !is_at_hand && self.versions.hashes().contains(&hash);
+        if is_moved || self.versions.keep_at_rest(hash) {
             self.staging.discard(hash);
             return Ok(());
         }
