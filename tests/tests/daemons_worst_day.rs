@@ -206,7 +206,9 @@ fn level(cluster: &Cluster) -> Result<Tree, String> {
 /// What is left in the staging area, but for fetches that may be resumed.
 fn staged(cluster: &Cluster) -> Result<(), String> {
     let is_part = |path: &PathBuf| path.extension() == Some("part".as_ref());
-    for master in &cluster.masters {
+    // What waits with a content that never comes may want something that is staged.
+    let rests = |master: &&Master| master.status().number("/work/effects_pending") == 0;
+    for master in cluster.masters.iter().filter(rests) {
         let staging = Tree::read(&master.path(".pleach/staging")).unwrap().entries;
         let files = staging.into_iter().filter(|(_, entry)| entry.kind == 'f');
         let left: Vec<_> = files.map(|(path, _)| path).filter(|path| !is_part(path)).collect();
