@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use pleach_tests::daemons::{
-    Cluster, Tree, long, odd_tree, pleach, real_tree, shell, touch_all, write,
+    Cluster, Master, Tree, long, odd_tree, pleach, real_tree, shell, touch_all, write,
 };
 
 /// Files of real source code: enough for batches and fetching in CI, a whole cache at length.
@@ -60,6 +60,43 @@ fn copies_that_join_make_no_conflict_and_send_next_to_nothing() {
     }
     let (sent, bound) = (bytes_sent(&cluster), size / 4 + (1 << 20));
     assert!(sent < bound, "{sent} bytes sent for {size} bytes that all had");
+}
+
+#[test]
+fn two_that_join_at_once_through_two_members_with_files_of_their_own_become_one_with_them() {
+    let mut cluster = Cluster::holding(2, |number, master| {
+        if number == 0 {
+            real_tree(&master.path("src"), real_files() / 3);
+        }
+    });
+    cluster.settle_to(0, "the first two");
+    let scratch = cluster.scratch.path().to_owned();
+    let mut joiners = [Master::new(&scratch, "c"), Master::new(&scratch, "d")];
+    let source = cluster.masters[0].directory().display();
+    // One holds a copy, both have made a file of one name.
+    shell(joiners[1].directory(), &format!("cp -a '{source}/src' ."));
+    for joiner in &joiners {
+        write(&joiner.path("mine"), joiner.name());
+        write(&joiner.path(&format!("of {}", joiner.name())), "own");
+    }
+    std::thread::scope(|scope| {
+        for (joiner, inviter) in joiners.iter_mut().zip(&cluster.masters) {
+            scope.spawn(|| {
+                joiner.join(inviter);
+                joiner.start();
+            });
+        }
+    });
+    cluster.masters.extend(joiners);
+    cluster.await_connected();
+    let tree = cluster.settle("all four");
+    for path in ["of c", "of d", "mine"] {
+        assert!(tree.entries.contains_key(std::path::Path::new(path)), "{path}");
+    }
+    for master in &cluster.masters {
+        let paths: Vec<_> = master.conflicts().iter().map(|open| open["path"].clone()).collect();
+        assert_eq!(paths, ["mine"], "on {}", master.name());
+    }
 }
 
 #[test]

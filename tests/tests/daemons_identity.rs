@@ -401,3 +401,83 @@ fn root_that_is_unmounted_freezes_the_store_until_it_is_mounted_again() {
     cluster.masters[0].kill();
     let _ = unmount(cluster.masters[0].directory()).ok();
 }
+
+/// What is mounted on a directory, unmounted when this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn on(at: &Path, arguments: &str) -> Result<Self, String> {
+        let line = format!("mount {arguments} '{}'", at.display());
+        let ran = Command::new("sh").args(["-c", &line]).output();
+        match ran.map_err(|error| error.to_string())? {
+            ran if ran.status.success() => Ok(Self(at.to_owned())),
+            ran => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn what_is_mounted_inside_the_tree_is_not_crossed_and_what_it_hides_is_not_gone() {
+    let mut cluster = two_with_files();
+    let outside = tempfile::tempdir().unwrap();
+    write(&outside.path().join("outside"), "not of the tree");
+    for name in ["tmpfs", "bound"] {
+        write(&cluster.masters[0].path(&format!("{name}/f")), name);
+    }
+    let before = cluster.settle_to(0, "two directories more");
+    let at = ["tmpfs", "bound"].map(|name| cluster.masters[0].path(name));
+    let bind = format!("--bind '{}'", outside.path().display());
+    let mounted = [Mounted::on(&at[0], "-t tmpfs none"), Mounted::on(&at[1], &bind)];
+    let mounted = match mounted {
+        [Ok(tmpfs), Ok(bound)] => [tmpfs, bound],
+        [Err(why), _] | [_, Err(why)] => {
+            return println!("skipped: nothing can be mounted here: {why}");
+        }
+    };
+    write(&at[0].join("written"), "on the tmpfs");
+    write(&at[1].join("written"), "where it is bound");
+    for start in 0..2 {
+        // Everything is looked at when a daemon starts.
+        if start == 1 {
+            cluster.masters[0].stop();
+            cluster.masters[0].start();
+            cluster.await_connected();
+        }
+        let b = &cluster.masters[1];
+        write(&cluster.masters[0].path("beside"), format!("after start {start}"));
+        wait_until("what is beside it goes on", PATIENCE, || match read(b, "beside") {
+            Some(text) if text == format!("after start {start}") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        // What was removed would be known as such after three seconds.
+        write(&b.path("tmpfs/f"), format!("edited after start {start}"));
+        wait_until("it is said that this can't be done", PATIENCE, || {
+            let status = cluster.masters[0].status();
+            let listed = status.list("/problems").iter();
+            let paths: Vec<_> = listed.map(|problem| problem["path"].to_string()).collect();
+            match paths.iter().any(|path| path.contains("tmpfs")) {
+                true => Ok(()),
+                false => Err(format!("{:#}", status.0)),
+            }
+        });
+        let on_b = b.tree();
+        for (path, entry) in before.entries.iter().filter(|(_, entry)| entry.kind == 'f') {
+            assert!(on_b.entries.contains_key(path), "{path:?} {entry:?} is gone");
+        }
+        assert!(!on_b.entries.keys().any(|path| path.ends_with("written")), "{on_b:#?}");
+        assert!(at[0].join("written").exists() && at[1].join("written").exists());
+        assert!(!at[0].join("f").exists(), "nothing was written to where it is mounted");
+    }
+    drop(mounted);
+    let tree = cluster.settle("the mounts are gone");
+    assert_eq!(tree.file_count(), before.file_count() + 1);
+    assert_eq!(read(&cluster.masters[0], "tmpfs/f").as_deref(), Some("edited after start 1"));
+    assert!(!cluster.masters[0].path("bound/written").exists());
+    assert_eq!(cluster.masters[0].conflicts().len(), 0);
+}

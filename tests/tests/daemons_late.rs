@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Master, long, wait_until, write};
+use pleach_tests::daemons::{Cluster, Master, have, long, wait_until, write};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -64,6 +65,91 @@ fn what_is_written_through_an_old_handle_is_a_change_of_its_own() {
         assert_eq!(sizes(master, "log"), [21, 5]);
     }
     assert!(a.log().contains("through an old handle"), "{}", a.log());
+}
+
+/// Writes each line that it is given over the first bytes of a file, through a mapping of it, and says so.
+const MAPPER: &str = "
+import mmap, sys
+with open(sys.argv[1], 'r+b') as file:
+    mapped = mmap.mmap(file.fileno(), 0)
+print('mapped', flush=True)
+for line in sys.stdin:
+    text = line.rstrip('\\n').encode()
+    mapped[:len(text)] = text
+    mapped.flush()
+    print('written', flush=True)
+";
+
+/// A program that has a file mapped.
+struct Mapper {
+    program: Child,
+    says: Lines<BufReader<ChildStdout>>,
+}
+
+impl Mapper {
+    fn of(path: &Path) -> Self {
+        let mut program = Command::new("python3")
+            .args(["-c", MAPPER])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let says = BufReader::new(program.stdout.take().unwrap()).lines();
+        let mut mapper = Self { program, says };
+        assert_eq!(mapper.says.next().unwrap().unwrap(), "mapped");
+        mapper
+    }
+
+    fn write(&mut self, text: &str) {
+        writeln!(self.program.stdin.as_mut().unwrap(), "{text}").unwrap();
+        assert_eq!(self.says.next().unwrap().unwrap(), "written");
+    }
+}
+
+impl Drop for Mapper {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+#[test]
+fn what_is_written_through_a_mapping_is_found_by_a_scan_and_after_a_replacement_at_the_next_start()
+{
+    if !have("python3") {
+        return;
+    }
+    let mut cluster = Cluster::of(2);
+    let a = &mut cluster.masters[0];
+    a.stop();
+    let settings = a.path(".pleach/config.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("rescan_interval = 10\n{text}")).unwrap();
+    a.start();
+    write(&a.path("mapped"), "before, by a\n");
+    cluster.await_connected();
+    cluster.settle_to(0, "the file");
+    // No event tells of it: a scan finds it.
+    let mut mapper = Mapper::of(&cluster.masters[0].path("mapped"));
+    mapper.write("first ");
+    await_text(&cluster, "mapped", "first , by a\n");
+    drop(mapper);
+
+    let mut mapper = Mapper::of(&cluster.masters[0].path("mapped"));
+    let b = &cluster.masters[1];
+    write(&b.path("mapped.new"), "by b\n");
+    fs::rename(b.path("mapped.new"), b.path("mapped")).unwrap();
+    cluster.settle_to(1, "b has replaced it");
+    mapper.write("second");
+    cluster.masters[0].stop();
+    cluster.masters[0].start();
+    cluster.await_connected();
+    await_text(&cluster, "mapped", "second, by a\n");
+    cluster.settle("both");
+    for master in &cluster.masters {
+        assert_eq!(sizes(master, "mapped"), [13, 5], "what b wrote is not overwritten");
+    }
 }
 
 #[test]

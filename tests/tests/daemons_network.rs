@@ -141,6 +141,31 @@ fn pulled_cable_is_a_partition_and_its_end_heals_it() {
 }
 
 #[test]
+fn network_that_loses_every_fifth_packet_costs_time_and_nothing_else() {
+    let Some(star) = star([EVERYWHERE; 3]) else { return };
+    for cable in &star.cables {
+        if let Err(why) = cable.lose(20) {
+            return println!("skipped: {why}");
+        }
+    }
+    let [a, b, c] = &star.cluster.masters[..] else { unreachable!("three were started") };
+    let (files, size) = if long() { (5_000, 16 << 20) } else { (200, 1 << 20) };
+    small_files(&a.path("of a"), files, 500);
+    small_files(&b.path("of b"), files, 500);
+    write(&c.path("large"), vec![7; size]);
+    write(&a.path("page"), "by a\n");
+    let start = Instant::now();
+    await_text(b, "page", "by a\n");
+    println!("a save took {:?} from a to b", start.elapsed());
+    let tree = star.cluster.settle("all that was written");
+    println!("all of it took {:?}", start.elapsed());
+    assert_eq!(tree.file_count(), 2 * files + 2);
+    for master in &star.cluster.masters {
+        assert!(master.conflicts().is_empty(), "on {}", master.name());
+    }
+}
+
+#[test]
 fn master_that_gets_another_address_is_found_again() {
     let Some(star) = star([EVERYWHERE; 3]) else { return };
     let [a, _, c] = &star.cluster.masters[..] else { unreachable!("three were started") };

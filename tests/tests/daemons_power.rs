@@ -22,6 +22,9 @@ use rustix::process::Signal;
 /// How many names the writer uses, in three directories.
 const NAMES: u32 = 40;
 
+/// What is kept of what was replaced between two cuts: in its first hour no version goes.
+const KEPT_BYTES: u64 = 6 << 20;
+
 /// Some bytes, whole only as they are: number `number`, a length of its own, nothing but its digits.
 fn content(number: u32) -> Vec<u8> {
     let length = match number % 7 {
@@ -143,7 +146,10 @@ fn cut_again_and_again(kind: &str) {
     let disk = RefCell::new(Err(String::new()));
     let mut cluster = Cluster::holding(2, |number, master| match number {
         0 => make_directories(master),
-        _ => *disk.borrow_mut() = LoopDisk::mount(kind, master.directory()),
+        _ => {
+            let more = u64::from(cuts) * KEPT_BYTES;
+            *disk.borrow_mut() = LoopDisk::with_more_room(kind, more, master.directory());
+        }
     });
     let disk = match disk.into_inner() {
         Ok(disk) => disk,

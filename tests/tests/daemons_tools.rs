@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use pleach_tests::daemons::{
-    Cluster, Events, git, have, long, real_tree, shell, small_files, wait_until,
+    Cluster, Events, git, have, long, real_tree, shell, small_files, wait_until, write,
 };
 
 /// For one small change, on a busy machine.
@@ -160,9 +162,9 @@ fn npm_install_arrives() {
     for package in ["one", "two", "three"] {
         small_files(&a.path(&format!("packages/{package}/lib")), 60, 300);
         let text = format!(r#"{{"name":"{package}","version":"1.0.0"}}"#);
-        pleach_tests::daemons::write(&a.path(&format!("packages/{package}/package.json")), text);
+        write(&a.path(&format!("packages/{package}/package.json")), text);
     }
-    pleach_tests::daemons::write(
+    write(
         &a.path("app/package.json"),
         r#"{"name":"app","version":"1.0.0","dependencies":
             {"one":"file:../packages/one","two":"file:../packages/two","three":"file:../packages/three"}}"#,
@@ -174,4 +176,64 @@ fn npm_install_arrives() {
     let tree = cluster.settle_to(0, "npm install");
     assert!(tree.entries.contains_key(Path::new("app/node_modules/two/lib/000/00059")));
     assert!(a.conflicts().is_empty());
+}
+
+/// Rows into a database in WAL mode, each its own transaction, for so many seconds; how many.
+const ROWS: &str = "
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute('PRAGMA journal_mode = wal')
+database.execute('CREATE TABLE rows (number INTEGER, filler BLOB)')
+end, number = time.monotonic() + float(sys.argv[2]), 0
+while time.monotonic() < end:
+    database.execute('INSERT INTO rows VALUES (?, randomblob(700))', (number,))
+    number += 1
+database.close()
+print(number)
+";
+
+#[test]
+fn database_and_log_that_are_written_to_all_the_time_hold_up_nothing_and_arrive_sound() {
+    if !have("python3") {
+        return;
+    }
+    let cluster = Cluster::of(2);
+    let [a, b] = &cluster.masters[..] else { unreachable!("two were started") };
+    let seconds = if long() { 60 } else { 6 };
+    let is_over = AtomicBool::new(false);
+    let rows = std::thread::scope(|scope| {
+        let rows = scope.spawn(|| {
+            shell(a.directory(), &format!("python3 - hot.db {seconds} <<'END'{ROWS}END")).stdout
+        });
+        let is_over = &is_over;
+        scope.spawn(move || {
+            let mut log = fs::File::create(a.path("log")).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                log.write_all(b"one more line of a log that is never closed\n").unwrap();
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        // Meanwhile a save of another file is there at once.
+        let (mut slowest, mut number) = (Duration::ZERO, 0);
+        while !rows.is_finished() {
+            let (text, start) = (format!("save {number}"), Instant::now());
+            write(&a.path("page"), &text);
+            wait_until("a save beside hot files", PATIENCE, || {
+                let found = fs::read_to_string(b.path("page")).unwrap_or_default();
+                if found == text { Ok(()) } else { Err(found) }
+            });
+            (slowest, number) = (slowest.max(start.elapsed()), number + 1);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        println!("{number} saves beside them, the slowest took {slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "hot files held up a save for {slowest:?}");
+        rows.join().unwrap()
+    });
+    cluster.settle_to(0, "the database and the log");
+    assert!(b.conflicts().is_empty(), "{:#?}", b.conflicts());
+    let ask = "import sqlite3; d = sqlite3.connect('file:hot.db?mode=ro&immutable=1', uri=True); \
+               print(d.execute('PRAGMA integrity_check').fetchone()[0], \
+               d.execute('SELECT count(*) FROM rows').fetchone()[0])";
+    let answer = shell(b.directory(), &format!("python3 -c \"{ask}\"")).stdout;
+    assert_eq!(answer.trim(), format!("ok {}", rows.trim()));
 }

@@ -252,6 +252,27 @@ const REGRESSIONS_OF_FAULTS: &[u64] = &[
     50013347,
 ];
 
+/// Seeds that failed once with everything, small batches among it.
+const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
+    // A directory that was deleted stayed for what others had put into it; when a conflict of its place was settled, it
+    // was disputed, and listed anew.
+    55008772,
+    // A directory was where the tree had it already, called otherwise by both; what was missing in it was looked for
+    // at its old place only, and was never removed.
+    70203997,
+    // A content came with a change, and because it had been asked for: put from memory, it stayed staged.
+    70100119,
+    // The same of one that was asked for twice, and used between the two answers.
+    70202136,
+    // The same of a conflict's version for which there was no room among the versions.
+    70205536, // The same while a version of another conflict was nowhere any more.
+    70204191,
+    // A conflict's version was among the versions, in a file that a program had not closed: it wrote on.
+    70203108,
+    // The property's fault: what was in a directory that had been renamed was looked for at its old place.
+    70011268,
+];
+
 fn check(seed: u64, wishes: Wishes) {
     let history = History::new(seed, wishes);
     let report = run(&history, Lines::Count);
@@ -273,6 +294,11 @@ fn seeds_that_failed_once_keep_every_property() {
 #[test]
 fn seeds_that_failed_once_with_rare_faults_keep_every_property() {
     REGRESSIONS_OF_FAULTS.iter().for_each(|&seed| check(seed, FAULTS));
+}
+
+#[test]
+fn seeds_that_failed_once_with_everything_keep_every_property() {
+    REGRESSIONS_OF_EVERYTHING.iter().for_each(|&seed| check(seed, Wishes::everything()));
 }
 
 #[test]

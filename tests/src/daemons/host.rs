@@ -14,6 +14,7 @@ pub struct Host {
 pub struct Cable {
     host: String,
     near: String,
+    other: String,
     far: String,
 }
 
@@ -49,7 +50,8 @@ impl Host {
             host.ip(&["address", "add", address, "dev", device])?;
             host.ip(&["link", "set", device, "up"])?;
         }
-        Ok(Cable { host: self.name.clone(), near, far })
+        let (host, other) = (self.name.clone(), other.name.clone());
+        Ok(Cable { host, near, other, far })
     }
 
     /// Runs `ip` in it.
@@ -88,6 +90,24 @@ impl Cable {
     /// If it can't be done.
     pub fn plug(&self) -> Result<(), String> {
         ip(&["-n", &self.host, "link", "set", &self.near, "up"])
+    }
+
+    /// Lets it lose so many of a hundred packets, either way, from now on.
+    ///
+    /// # Errors
+    /// If it can't be done: that takes nft(8).
+    pub fn lose(&self, percent: u32) -> Result<(), String> {
+        for (host, device) in [(&self.host, &self.near), (&self.other, &self.far)] {
+            // Where they come in: a sender would be told of what is dropped on its way out.
+            let chain = "{ type filter hook input priority 0; }";
+            let loses = format!("iifname {device} numgen random mod 100 < {percent} drop");
+            let lines = ["add table inet loss", &format!("add chain inet loss in {chain}")];
+            for line in lines.into_iter().chain([format!("add rule inet loss in {loses}").as_str()])
+            {
+                ip(&["netns", "exec", host, "nft", line])?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -77,8 +77,16 @@ impl LoopDisk {
     /// Makes a file system of a kind (`btrfs`, `ext4`, `xfs`) and mounts it at `at`. Errs with the reason, if
     /// that can't be done here.
     pub fn mount(kind: &str, at: &Path) -> Result<Self, String> {
+        Self::with_more_room(kind, 0, at)
+    }
+
+    /// The same with room for so many bytes more than a few minutes' work takes.
+    ///
+    /// # Errors
+    /// If that can't be done here, with the reason.
+    pub fn with_more_room(kind: &str, bytes: u64, at: &Path) -> Result<Self, String> {
         done(Command::new("xfs_io").arg("-V"))?;
-        Self::with_switch(kind, Switch::of(kind), IMAGE_BYTES, at)
+        Self::with_switch(kind, Switch::of(kind), IMAGE_BYTES + bytes, at)
     }
 
     /// The same of a size in bytes, without the power switch.

@@ -292,9 +292,15 @@ impl World {
         if let Some(fault) = self.meets(master, Calls::Retain) {
             return self.give(master, fault.not_taken(hash));
         }
-        let durable = &mut self.masters[master].durable;
-        match bytes.or_else(|| durable.staged.get(&hash).cloned()) {
-            Some(bytes) => drop(durable.retained.insert(hash, bytes)),
+        let this = &mut self.masters[master];
+        // What is staged goes to the versions; what is among them already is thrown away.
+        let staged = this.durable.staged.remove(&hash);
+        if this.disk.keeps_at_rest(&hash) {
+            return;
+        }
+        match bytes.or(staged) {
+            Some(bytes) => drop(this.durable.retained.insert(hash, bytes)),
+            None if this.durable.retained.contains_key(&hash) => {}
             // A call failed before, and what was staged is gone.
             None if self.masters[master].faults.any_met() => {
                 let (kind, reason) = (ProblemKind::Io, "it is not staged".to_owned());

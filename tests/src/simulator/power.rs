@@ -177,9 +177,11 @@ fn missing(disk: &Disk, place: &Place) -> Option<String> {
 fn returning(disk: &Disk, was: &Place, is: Option<&Place>) -> Option<String> {
     let stays = is.is_some_and(|is| was.is_of(is));
     let same = |now: &Fingerprint| was.entry.fingerprint.same_object(now);
-    let is_gone = !disk.stat(&was.path).is_some_and(|now| same(&now));
+    // Where it went with its directory, it is still in that.
+    let moved_along = was.directory.and_then(|directory| disk.shown(directory, &was.entry.name));
+    let is_there = disk.stat(&was.path).into_iter().chain(moved_along).any(|now| same(&now));
     let returns = was.durable(disk).any(|now| same(&now));
-    (!stays && is_gone && returns)
+    (!stays && !is_there && returns)
         .then(|| format!("that {} is gone is recorded, and could be undone", was.path))
 }
 

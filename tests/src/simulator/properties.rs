@@ -180,6 +180,10 @@ impl World {
             if waits_for_ever {
                 continue;
             }
+            if !master.durable.staged.is_empty() {
+                let left: Vec<_> = master.durable.staged.keys().collect();
+                return Some((Property::StagingEmpty, format!("{left:?} are staged on {index}")));
+            }
             let told = self.told_missing(running);
             let problems =
                 running.engine.problems().filter(|problem| !told.contains(&problem.path));

@@ -69,7 +69,7 @@ impl Engine {
             if let Some(bytes) = self.transfer.inline(&hash).map(|bytes| bytes.to_vec()) {
                 self.retained.insert(hash);
                 self.queued.push(Output::Retain { hash, bytes: Some(bytes) });
-            } else if self.transfer.is_staged(&hash) && !matches!(self.turn, Turn::Applying(_)) {
+            } else if !matches!(self.turn, Turn::Applying(_)) && self.transfer.hand_over(hash) {
                 // No effect under way takes it. Kept in the versions, it is found there by a node that is to
                 // hold it after all.
                 self.retained.insert(hash);

@@ -245,10 +245,14 @@ impl Engine {
     }
 
     pub(super) fn fetched(&mut self, hash: ContentHash) {
-        if self.is_of_no_use(&hash) {
-            self.queued.push(Output::Unstage(hash));
-            return;
+        match self.is_of_no_use(&hash) {
+            true => self.queued.push(Output::Unstage(hash)),
+            false => self.staged(hash),
         }
+    }
+
+    /// A content is in the staging area, and of use or about to be.
+    pub(super) fn staged(&mut self, hash: ContentHash) {
         let arrival = self.transfer.arrived(hash);
         self.forget_fetch_problems();
         self.touched.extend(&arrival.nodes);
@@ -257,6 +261,7 @@ impl Engine {
         if arrival.retain {
             self.retained.insert(hash);
             self.queued.push(Output::Retain { hash, bytes: None });
+            self.transfer.hand_over(hash);
             if arrival.nodes.is_empty() {
                 self.transfer.consumed(&hash);
             }
@@ -307,7 +312,10 @@ impl Engine {
     ) {
         let waiting = self.transfer.not_taken(hash, now);
         let disputed = match self.retained.remove(&hash) {
-            true => self.want_version_again(now, hash),
+            true => {
+                self.transfer.note_litter(hash);
+                self.want_version_again(now, hash)
+            }
             false => None,
         };
         let Some(node) = waiting.or(disputed) else {
@@ -378,15 +386,22 @@ impl Engine {
         self.touched.append(&mut self.stalled);
     }
 
-    /// With all of the tree on the disk, nothing that is staged is of any use: it came in the midst of a batch,
-    /// or something newer has taken its place.
+    /// With nothing left to be put that could be, nothing that is staged is of any use: it came in the midst of a
+    /// batch, or something newer has taken its place.
     fn unstage_left_over(&mut self) {
-        if self.transfer.has_staged() && self.problems.unprojected().next().is_none() {
-            let mut left = self.transfer.take_unwanted_staged();
-            // The disk may not have come to keeping it yet.
-            left.retain(|hash| !self.retained.contains(hash));
-            self.queued.extend(left.into_iter().map(Output::Unstage));
+        if !self.problems.retry_nodes() {
+            let left = self.transfer.take_unwanted_staged();
+            left.into_iter().for_each(|hash| self.unstage(hash));
         }
+    }
+
+    /// Throws away what is staged. The disk may not have come to keeping it yet: what is to be kept twice is kept
+    /// once, and nothing of it stays staged.
+    pub(super) fn unstage(&mut self, hash: ContentHash) {
+        self.queued.push(match self.retained.contains(&hash) {
+            true => Output::Retain { hash, bytes: None },
+            false => Output::Unstage(hash),
+        });
     }
 
     pub(super) fn request_contents(&mut self, now: u64) {
@@ -421,9 +436,11 @@ impl Engine {
             return;
         }
         let waiting = self.touched.len() + self.stalled.len() + self.doubted.len();
+        if waiting == 0 {
+            self.unstage_left_over();
+        }
         if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();
-            self.unstage_left_over();
         }
         let revision = self.problems.revision();
         if revision != std::mem::replace(&mut self.announced_problems, revision) {

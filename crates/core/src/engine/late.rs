@@ -25,7 +25,8 @@ impl Engine {
             }
             return;
         };
-        self.fetched(hash);
+        // Nobody wants it yet, and the version may have other bytes by the time somebody does.
+        self.staged(hash);
         let (local, performed) = self.replica.perform(&acts);
         let written = performed.first().and_then(|performed| performed.written.first());
         if let Some(&(node, stamp)) = written {

@@ -54,7 +54,7 @@ pub(super) struct Problems {
 
 impl Problems {
     /// Notes a problem; a new one is an event. One of a kind that waits for a person to change the
-    /// file (a socket, a mount) is not retried: the watcher or the next scan sees that.
+    /// file (a socket) is not retried: the watcher or the next scan sees that.
     pub(super) fn note(&mut self, now: u64, blocked: Blocked, problem: Problem) -> Option<Event> {
         let known = self.open.get(&blocked);
         // What was found once more before its time, for another reason, is no further attempt.
@@ -82,6 +82,15 @@ impl Problems {
         let since = known.map_or(now, |entry| entry.since);
         self.open.insert(blocked, Entry { problem, attempts, retry_at, since });
         event
+    }
+
+    /// Whether a node that could not be projected is to be tried again.
+    pub(super) fn retry_nodes(&self) -> bool {
+        let mut open = self.open.iter();
+        !self.unlisted.is_empty()
+            || open.any(|(blocked, entry)| {
+                matches!(blocked, Blocked::Node(_)) && is_retried(entry.problem.kind)
+            })
     }
 
     /// Whether a problem with it is listed.
@@ -166,6 +175,8 @@ impl Problems {
 
     fn hiding(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
         self.open.iter().filter_map(|(blocked, entry)| match blocked {
+            // Nothing is renamed to another file system.
+            Blocked::Path(_) if entry.problem.kind == ProblemKind::MountPoint => None,
             Blocked::Path(path) if is_retried(entry.problem.kind) => Some((path, entry)),
             _ => None,
         })
@@ -201,9 +212,10 @@ fn is_retried(kind: ProblemKind) -> bool {
         | ProblemKind::ReadOnly
         | ProblemKind::NeverSettles
         | ProblemKind::ContentMissing
+        // No event tells of an unmounting.
+        | ProblemKind::MountPoint
         | ProblemKind::Io => true,
         ProblemKind::SpecialFile
-        | ProblemKind::MountPoint
         | ProblemKind::UnsupportedName
         | ProblemKind::WatchLimit
         | ProblemKind::MassDelete
@@ -276,5 +288,15 @@ mod tests {
         problems.note(0, Blocked::Path(TreePath::root()), socket);
         assert_eq!(problems.timeout(), None);
         assert_eq!(problems.iter().count(), 1);
+    }
+
+    #[test]
+    fn mount_is_looked_at_again_and_hides_nothing_that_was_renamed() {
+        let mut problems = Problems::default();
+        problems.note(0, Blocked::Path(TreePath::root()), problem(ProblemKind::MountPoint));
+        assert!(problems.timeout().is_some(), "no event tells that it is gone");
+        assert!(!problems.hide(0));
+        problems.note(0, Blocked::Path(TreePath::root()), problem(ProblemKind::Io));
+        assert!(problems.hide(0));
     }
 }

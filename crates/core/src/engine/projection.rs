@@ -367,9 +367,14 @@ impl Engine {
     /// What an effect that was done used up, or took to another place.
     fn keep_in_mind(&mut self, now: u64, effect: &Effect) {
         match effect {
-            Effect::PutFile {
-                content, source: PutSource::Staged | PutSource::Inline(_), ..
-            } => {
+            Effect::PutFile { content, source: PutSource::Staged, .. } => {
+                self.transfer.consumed(&content.hash);
+            }
+            Effect::PutFile { content, source: PutSource::Inline(_), .. } => {
+                // It may have come twice: with the change, and because it was asked for.
+                if self.transfer.take_staged(&content.hash) {
+                    self.unstage(content.hash);
+                }
                 self.transfer.consumed(&content.hash);
             }
             Effect::Move { from, to: Location::Tree(to), expected }

@@ -213,14 +213,10 @@ impl Engine {
         }
     }
 
-    /// Directories that the acts move, and where the base still has them.
+    /// Directories that have been moved, and where the base still has them.
     fn moving_directories(&self, snapshot: &Snapshot) -> Vec<(BaseId, TreePath)> {
-        let acts = snapshot.acts.acts.iter();
-        let moving = acts.filter_map(|act| match act {
-            Act::Move { entry, .. } => self.base.by_node(entry[0].node),
-            _ => None,
-        });
-        moving
+        snapshot
+            .moved()
             .filter(|&id| self.base.entry(id).is_some_and(|entry| entry.is_directory()))
             .filter_map(|id| Some((id, self.base.path(id)?)))
             .collect()

@@ -82,6 +82,14 @@ impl Snapshot {
         })
     }
 
+    /// Entries that are elsewhere than the base has them, by a user's act or as the tree has them already.
+    pub fn moved(&self) -> impl Iterator<Item = BaseId> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Change { id, to: Some(_), .. } => Some(*id),
+            Step::Insert { .. } | Step::Change { .. } | Step::Remove(_) => None,
+        })
+    }
+
     /// Writes into the base what the disk holds, and whose nodes that is now.
     ///
     /// `performed` has one element for each act, in order; `base` is the one that the survey was

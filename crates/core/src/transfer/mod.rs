@@ -107,6 +107,12 @@ pub struct Transfer {
     inline: BTreeMap<ContentHash, Arc<[u8]>>,
     inline_bytes: u64,
     staged: BTreeSet<ContentHash>,
+    /// Contents that were staged and have gone to the versions, or are about to: whoever puts one that counts
+    /// as staged finds it there.
+    handed: BTreeSet<ContentHash>,
+    /// Contents that may be in the staging area although they don't count as staged: they came once more while
+    /// the first was being used, or could not be kept.
+    litter: BTreeSet<ContentHash>,
     wants: BTreeMap<ContentHash, Want>,
     wanted_bytes: u64,
     /// Wants in state `Idle`, the small ones first, each in the order in which they were first wanted: what
@@ -155,24 +161,44 @@ impl Transfer {
         self.inline.get(hash)
     }
 
-    /// Whether the content waits in the staging area.
+    /// Whether the content waits in the staging area, or has gone from there to the versions.
     #[must_use]
     pub fn is_staged(&self, hash: &ContentHash) -> bool {
-        self.staged.contains(hash)
+        self.staged.contains(hash) || self.handed.contains(hash)
     }
 
-    /// Whether any content waits in the staging area.
-    #[must_use]
-    pub fn has_staged(&self) -> bool {
-        !self.staged.is_empty()
+    /// A content goes from the staging area to the versions; whether it was there.
+    pub fn hand_over(&mut self, hash: ContentHash) -> bool {
+        let was_staged = self.staged.remove(&hash);
+        if was_staged {
+            self.handed.insert(hash);
+        }
+        was_staged
     }
 
-    /// Contents that wait in the staging area and that nothing wants; they don't any more.
+    /// What the staging area holds of a content does not count any more; whether it may hold it.
+    #[must_use = "it is still there"]
+    pub fn take_staged(&mut self, hash: &ContentHash) -> bool {
+        let was_litter = self.litter.remove(hash);
+        self.staged.remove(hash) || was_litter
+    }
+
+    /// Something of a content may have been left in the staging area.
+    pub fn note_litter(&mut self, hash: ContentHash) {
+        self.litter.insert(hash);
+    }
+
+    /// Contents in the staging area that nothing wants; they don't count as staged any more.
     #[must_use = "they are still there"]
-    pub fn take_unwanted_staged(&mut self) -> Vec<ContentHash> {
-        let unwanted = |hash: &ContentHash| !self.wants.contains_key(hash);
-        let unwanted: Vec<ContentHash> = self.staged.iter().copied().filter(unwanted).collect();
-        self.staged.retain(|hash| self.wants.contains_key(hash));
+    pub fn take_unwanted_staged(&mut self) -> BTreeSet<ContentHash> {
+        let Self { staged, handed, litter, wants, .. } = self;
+        let is_wanted = |hash: &ContentHash| wants.contains_key(hash);
+        let mut unwanted: BTreeSet<ContentHash> =
+            staged.iter().copied().filter(|hash| !is_wanted(hash)).collect();
+        unwanted.extend(litter.iter().filter(|hash| !is_wanted(hash) && !staged.contains(hash)));
+        for contents in [staged, handed, litter] {
+            contents.retain(is_wanted);
+        }
         unwanted
     }
 
@@ -181,8 +207,16 @@ impl Transfer {
     pub fn spill(&mut self, hash: &ContentHash) -> Option<Arc<[u8]>> {
         let bytes = self.inline.remove(hash)?;
         self.inline_bytes -= bytes.len() as u64;
-        self.staged.insert(*hash);
+        self.stages(*hash);
         Some(bytes)
+    }
+
+    fn stages(&mut self, hash: ContentHash) {
+        self.handed.remove(&hash);
+        self.litter.remove(&hash);
+        if !self.staged.insert(hash) {
+            self.litter.insert(hash);
+        }
     }
 
     /// Whether any content waits in memory.
@@ -199,6 +233,7 @@ impl Transfer {
 
     /// A content has been put in place or kept, and is neither staged nor in memory any more.
     pub fn consumed(&mut self, hash: &ContentHash) {
+        self.handed.remove(hash);
         self.staged.remove(hash);
         if let Some(bytes) = self.inline.remove(hash) {
             self.inline_bytes -= bytes.len() as u64;
@@ -334,7 +369,7 @@ impl Transfer {
 
     /// A content has arrived and is staged; says what it was wanted for.
     pub fn arrived(&mut self, hash: ContentHash) -> Arrival {
-        self.staged.insert(hash);
+        self.stages(hash);
         self.satisfied(hash)
     }
 

@@ -8,15 +8,21 @@ use rustix::fs::RenameFlags;
 
 use super::Disk;
 use super::staging::FinishError;
-use super::stat::stat_at;
+use super::stat::{Seen, stat_at};
 use super::versions::{KeptBecause, Versions, name_of};
+
+/// Who has not written to a version for so long is taken to have closed it.
+const AT_REST_SECONDS: i64 = 60;
 
 impl Disk {
     /// Moves a staged content to the versions; `bytes` are staged first if they are given.
     ///
-    /// Their hash has been checked. A content that is among the versions already is not kept twice.
+    /// Their hash has been checked. A content that is among the versions already is not kept twice, unless a
+    /// program may still write to that version.
     pub fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) -> io::Result<()> {
-        if self.versions.hashes().contains(&hash) {
+        let is_at_hand = bytes.is_some() || self.staging.has(hash);
+        let is_moved = !is_at_hand && self.versions.hashes().contains(&hash);
+        if is_moved || self.versions.keep_at_rest(hash) {
             self.staging.discard(hash);
             return Ok(());
         }
@@ -54,6 +60,19 @@ impl Disk {
 }
 
 impl Versions {
+    /// Whether a version has this content to which nobody has written lately. One that was replaced in the
+    /// midst of being written may have another content the next moment.
+    fn keep_at_rest(&self, hash: ContentHash) -> bool {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+        let kept = self.list(None).into_iter().filter(|kept| kept.hash == Some(hash));
+        kept.into_iter().any(|kept| {
+            let seen = stat_at(self.directory(), name_of(kept.id)).ok().and_then(Seen::node);
+            let is_as_hashed =
+                seen.is_some_and(|seen| (seen.size, seen.modified) == (kept.size, kept.mtime));
+            is_as_hashed && now.saturating_sub(kept.mtime.seconds) >= AT_REST_SECONDS
+        })
+    }
+
     /// The hashes of all versions whose hash is known.
     #[must_use]
     pub fn hashes(&self) -> BTreeSet<ContentHash> {

@@ -184,6 +184,13 @@ impl Disk {
         Some(self.fingerprint_of(committed.inodes.get(entries.get(name)?)?))
     }
 
+    /// What a directory holds under a name now, wherever that directory is.
+    #[must_use]
+    pub fn shown(&self, directory: &Fingerprint, name: &Name) -> Option<Fingerprint> {
+        let (key, _) = self.find_object(directory)?;
+        Some(self.fingerprint(*self.entries(key).ok()?.get(name)?))
+    }
+
     /// The hash of the bytes that are durable of a file, by its inode.
     #[must_use]
     pub fn durable_bytes(&self, key: InodeKey) -> Option<&[u8]> {

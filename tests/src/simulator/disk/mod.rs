@@ -137,6 +137,9 @@ pub struct Disk {
     journal: Option<Journal>,
 }
 
+/// As the daemon's.
+const AT_REST_SECONDS: i64 = 60;
+
 impl Disk {
     /// An empty tree.
     #[must_use]
@@ -320,6 +323,14 @@ impl Disk {
     #[must_use]
     pub fn version_hashes(&self) -> BTreeSet<ContentHash> {
         self.versions.iter().filter_map(|&key| self.version_hash(key)).collect()
+    }
+
+    /// Whether a version has this content to which nobody has written lately.
+    #[must_use]
+    pub fn keeps_at_rest(&self, hash: &ContentHash) -> bool {
+        let is_at_rest =
+            |key| self.clock.seconds - self.inode(key).modified.seconds >= AT_REST_SECONDS;
+        self.versions.iter().any(|&key| self.version_hash(key) == Some(*hash) && is_at_rest(key))
     }
 
     /// The objects among the versions.

@@ -79,3 +79,26 @@ fn what_is_gone_is_removed_in_the_end_although_ever_more_cannot_be_looked_at() {
     }
     assert_eq!(bench.content_at(&path("d/other")), None);
 }
+
+#[test]
+fn what_is_missing_in_a_directory_that_is_where_the_tree_has_it_already_is_removed() {
+    let mut bench = with_two_files();
+    assert!(bench.disk.make_directory(&path("d")));
+    assert!(bench.disk.write(&path("d/kept"), b"one"));
+    assert!(bench.disk.write(&path("d/removed"), b"two"));
+    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+    bench.pass(10_000);
+    // Both call the directory otherwise, and nobody is told of what else the user does here.
+    let (from, to, name) = (DirectoryIndex(0), DirectoryIndex(0), Name::new(*b"e").unwrap());
+    let changes = done_there(&bench, "d", |entry| [Act::Move { from, entry, to, name }]);
+    assert!(bench.disk.rename(&path("d"), &path("e")));
+    assert!(bench.disk.remove(&path("e/removed")));
+    let contents = Vec::new();
+    bench.handle(Input::Received(MasterId([2; 32]), Message::Changes { changes, contents }));
+    bench.handle(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
+    bench.pass(20_000);
+    assert!(bench.content_at(&path("e/kept")).is_some());
+    assert_eq!(bench.content_at(&path("e/removed")), None);
+    assert_eq!(bench.engine.base().find(&path("e/removed")), None);
+    assert_eq!(bench.engine.problems().count(), 0);
+}

@@ -3,6 +3,7 @@
 mod absent;
 mod copied;
 mod failed;
+mod staged;
 
 use super::*;
 use crate::replica::LocalChange;
@@ -87,6 +88,20 @@ impl Bench {
                 }
             }
         }
+    }
+
+    /// Hands an input in; what follows is done by whoever called, but for records.
+    fn outputs(&mut self, input: Input) -> Vec<Output> {
+        let now = Moment { monotonic_ms: self.now, unix_ms: 0 };
+        self.engine.handle(now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Persist(records) => self.records.extend(records),
+                output => outputs.push(output),
+            }
+        }
+        outputs
     }
 
     /// Lets so much time pass.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 
@@ -204,6 +204,28 @@ fn write_through_an_old_handle_is_noticed_and_not_served_under_the_old_hash() {
     assert_eq!(versions.late_writes().len(), 1);
     assert!(versions.find(ContentHash::of(b"old")).is_none());
     assert!(versions.find(ContentHash::of(b"old and late")).is_some());
+}
+
+#[test]
+fn content_of_a_conflict_is_kept_beside_a_version_that_may_still_be_written_to() {
+    for (age_seconds, kept_for_good) in [(0, false), (3_600, true)] {
+        let mut bench = Bench::new();
+        bench.write("f", b"old");
+        let mut held = std::fs::OpenOptions::new().append(true).open(bench.at("f")).unwrap();
+        held.set_modified(SystemTime::now() - Duration::from_secs(age_seconds)).unwrap();
+        let expected = Expected::Present(bench.fingerprint("f"));
+        done(&bench.apply_one(put("f", expected, b"new")));
+        let hash = ContentHash::of(b"old");
+        assert!(bench.disk.versions().find(hash).is_some());
+        bench.disk.retain(hash, Some(b"old")).unwrap();
+        assert!(bench.state_names("staging").is_empty());
+        // Told so again, it has nothing left to do.
+        bench.disk.retain(hash, None).unwrap();
+        let twice = bench.disk.versions().list(None).len() == 2;
+        assert_eq!(twice, !kept_for_good);
+        held.write_all(b" and late").unwrap();
+        assert_eq!(bench.disk.versions().find(hash).is_some(), twice);
+    }
 }
 
 #[test]
