@@ -46,3 +46,76 @@ fn merge_tool_has_its_files_and_what_it_makes_is_the_resolution() {
     assert_eq!(lines, ["from a", "meanwhile", "of b"]);
     assert_eq!(a.tree().entries[std::path::Path::new("edited/f")].mode, 0o640);
 }
+
+#[test]
+fn file_that_was_edited_since_is_kept_as_it_is_at_that_moment() {
+    let cluster = in_conflict(&[&KINDS[..2], &KINDS[5..6]].concat());
+    let [a, _, c] = &cluster.masters[..] else { panic!("three masters") };
+    let paths = ["edited/f", "same name/n", "deleted, edited/f"];
+    let open = c.conflicts();
+    for path in paths {
+        let refused = resolve(c, &[path, "--keep", "merged"]);
+        assert_eq!(refused.code, 1, "{refused}");
+        assert!(
+            refused.stderr.contains(&format!("{path}: nobody has edited it since ")),
+            "{refused}"
+        );
+    }
+    let all = resolve(c, &["--all", "--keep", "merged"]);
+    assert_eq!(all.code, 1, "{all}");
+    assert!(all.stderr.contains("3 of 3 were not settled"), "{all}");
+    assert_eq!(c.conflicts(), open, "nothing is settled");
+
+    let before = shown(c, paths[0]);
+    let ids: Vec<_> = versions(&before).iter().map(|v| v["id"].as_str().unwrap()).collect();
+    // The very last save counts, in place or by rename; nobody waits for the daemon to have seen it.
+    for round in 0..20 {
+        write(&c.path(paths[0]), format!("of all, {round}\n"));
+    }
+    let dry = resolve(c, &[paths[0], "--keep", "merged", "--dry-run", "--json"]).ok().json();
+    assert_eq!((&dry[0]["outcome"], &dry[0]["kept"]), (&"would_settle".into(), &"merged".into()));
+    // A script knows of the versions that it has read, and not yet of its own.
+    let unknown = resolve(c, &[paths[0], "--keep", "merged", "--expect", ids[0]]);
+    assert_eq!(unknown.code, 1, "{unknown}");
+    assert!(unknown.stderr.contains("it is not as it was"), "{unknown}");
+    let _ = resolve(c, &[paths[0], "--keep", "merged", "--expect", &ids.join(",")]).ok();
+    shell(&c.path("same name"), "echo of two > n.new; mv n.new n");
+    write(&c.path(paths[2]), "it lives\n");
+    let _ = resolve(c, &["*/*", "--keep", "merged"]).ok();
+    await_open(&cluster, 0);
+    cluster.settle("what was made of them is on all");
+    let on_a = paths.map(|path| fs::read_to_string(a.path(path)).unwrap());
+    assert_eq!(on_a, ["of all, 19\n", "of two\n", "it lives\n"]);
+}
+
+#[test]
+fn merge_that_does_not_know_of_a_version_is_not_kept() {
+    let cluster = in_conflict(&KINDS[..1]);
+    let [a, b, c] = &cluster.masters[..] else { panic!("three masters") };
+    write(&a.path("edited/f"), "merged on a\n");
+    cluster.flush(a);
+    cluster.settle("the merge is on all");
+    // Whoever has it may keep it.
+    let _ = resolve(b, &["edited/f", "--keep", "merged", "--dry-run"]).ok();
+    cluster.cut_all();
+    write(&a.path("edited/f"), "merged on a once more\n");
+    cluster.flush(a);
+    write(&b.path("edited/f"), "meanwhile on b\n");
+    cluster.flush(b);
+    cluster.heal_all();
+    cluster.settle("they are one again");
+    let refused = resolve(c, &["edited/f", "--keep", "merged"]);
+    assert_eq!(refused.code, 1, "{refused}");
+    assert!(refused.stderr.contains("edited/f: nobody has edited it since "), "{refused}");
+    let text = c.pleach(["conflicts", "show", "edited/f"]).ok().stdout;
+    let newer = versions(&shown(c, "edited/f"))
+        .iter()
+        .filter(|version| !version["stands"].as_bool().unwrap())
+        .filter(|version| refused.stderr.contains(version["id"].as_str().unwrap()))
+        .count();
+    assert_eq!(newer, 1, "{refused}{text}");
+
+    write(&c.path("edited/f"), "of all\n");
+    let _ = resolve(c, &["edited/f", "--keep", "merged"]).ok();
+    await_open(&cluster, 0);
+}

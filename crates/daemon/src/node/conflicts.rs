@@ -1,6 +1,6 @@
 //! Answers about conflicts: which are open, what their versions hold, how one is settled.
 
-use pleach_core::replica::ResolveError;
+use pleach_core::replica::{NotMerged, ResolveError};
 use pleach_core::values::{Body, Choice, Conflict, Version, VersionOf};
 use pleach_core::vocabulary::{ContentHash, Stamp, TreePath};
 
@@ -208,10 +208,15 @@ impl Driver {
     ) -> Result<Choice, Refusal> {
         let open = self.open_at(path)?;
         let versions: Vec<&Version> = open.iter().flat_map(|open| &open.versions).collect();
-        if let Some(expected) = expect {
-            check_expected(path, &versions, expected)?;
-        }
         let me = self.facts.key.master();
+        // Who keeps what he has saved a moment ago can't know its id.
+        let is_saved = |version: &&&Version| {
+            *pick == Pick::Merged && version.stands && version.master == Some(me)
+        };
+        let saved = versions.iter().find(is_saved).map(|version| version.stamp);
+        if let Some(expected) = expect {
+            check_expected(path, &versions, expected, saved)?;
+        }
         let newest = |ours: bool| {
             let of = versions.iter().filter(|version| (version.master == Some(me)) == ours);
             of.map(|version| version.stamp).max()
@@ -219,12 +224,48 @@ impl Driver {
         let (stamp, whose) = match pick {
             Pick::Both => return Ok(Choice::KeepBoth),
             Pick::Version(id) => return Ok(Choice::Keep(stamp_of(path, &versions, id)?)),
+            Pick::Merged => return self.merged(path).map(Choice::Keep),
             Pick::Ours => (newest(true), "this master wrote none of the versions"),
             Pick::Theirs => (newest(false), "only this master wrote the versions"),
         };
         let message = format!("{whose}: `pleach conflicts show` lists them");
         let none = || Refusal::new(RefusalKind::NotFound, message).at(path.clone());
         stamp.map(Choice::Keep).ok_or_else(none)
+    }
+
+    /// What stands at the path, if somebody has edited it since the others were open, and this disk has that.
+    fn merged(&self, path: &TreePath) -> Result<Stamp, Refusal> {
+        let replica = self.engine.replica();
+        let merged = replica.merged(path).map_err(|error| {
+            let (kind, message) = match error {
+                NotMerged::NothingToMerge(_) => {
+                    let message = "what is open there are no versions of a file: keep one of them";
+                    (RefusalKind::Unfit, message.to_owned())
+                }
+                NotMerged::NotEdited { unseen, .. } => {
+                    let ids = unseen.into_iter().map(full_version_id);
+                    let ids: Vec<String> = ids.map(|id| id.chars().take(8).collect()).collect();
+                    let message = format!(
+                        "nobody has edited it since {} came: put into the file what it is to hold, \
+                         or keep one version",
+                        ids.join(", ")
+                    );
+                    (RefusalKind::Changed, message)
+                }
+            };
+            Refusal::new(kind, message).at(path.clone())
+        })?;
+        let stands = replica.tree().lookup(path).and_then(|node| replica.tree().body(node));
+        let base = self.engine.base();
+        let on_disk = base.find(path).and_then(|id| base.entry(id)).map(|entry| &entry.body);
+        match (stands, on_disk) {
+            (Some(stands), Some(on_disk)) if stands.same_bytes(on_disk) => Ok(merged),
+            _ => {
+                let message = "what stands is not on this disk yet: try again in a moment, or see what \
+                               `pleach status` says";
+                Err(Refusal::new(RefusalKind::Busy, message).at(path.clone()))
+            }
+        }
     }
 }
 
@@ -262,17 +303,21 @@ fn stamp_of(path: &TreePath, versions: &[&Version], id: &str) -> Result<Stamp, R
     }
 }
 
-/// Whether the open versions are those that somebody knows of, all of them and no others.
+/// Whether the open versions are those that somebody knows of, all of them and no others. What that person
+/// has `saved` may be there in place of one of them.
 fn check_expected(
     path: &TreePath,
     versions: &[&Version],
     expected: &[String],
+    saved: Option<Stamp>,
 ) -> Result<(), Refusal> {
-    let ids: Vec<String> = versions.iter().map(|version| full_version_id(version.stamp)).collect();
-    let is_known = |id: &&String| expected.iter().any(|known| id.starts_with(known.as_str()));
-    let is_open = |known: &&String| ids.iter().any(|id| id.starts_with(known.as_str()));
-    let new = ids.iter().filter(|id| !is_known(id)).count();
-    let gone = expected.iter().filter(|known| !is_open(known)).count();
+    let fits = |known: &String, stamp| full_version_id(stamp).starts_with(known.as_str());
+    let is_known = |stamp| expected.iter().any(|known| fits(known, stamp));
+    let is_open = |known| versions.iter().any(|version| fits(known, version.stamp));
+    let stamps = versions.iter().map(|version| version.stamp);
+    let new = stamps.filter(|&stamp| !is_known(stamp) && Some(stamp) != saved).count();
+    let replaced = usize::from(saved.is_some_and(|saved| !is_known(saved)));
+    let gone = expected.iter().filter(|&known| !is_open(known)).count().saturating_sub(replaced);
     if new == 0 && gone == 0 {
         return Ok(());
     }
