@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where its scaffolding fails")]
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pleach_tests::daemons::{
-    KINDS, await_open, in_conflict, resolve, shell, shown, versions, wait_until, write,
+    Cluster, KINDS, Master, await_open, content, in_conflict, resolve, shell, shown, versions,
+    wait_until, write,
 };
 
 #[test]
@@ -118,4 +119,91 @@ fn merge_that_does_not_know_of_a_version_is_not_kept() {
     write(&c.path("edited/f"), "of all\n");
     let _ = resolve(c, &["edited/f", "--keep", "merged"]).ok();
     await_open(&cluster, 0);
+}
+
+#[test]
+fn what_all_go_back_to_comes_from_another_master_or_it_is_said_that_nobody_has_it() {
+    let mut cluster = in_conflict(&KINDS[..1]);
+    let path = "edited/f";
+    let ancestor = |master: &Master| content(master, path, "ancestor");
+    let diff = |master: &Master, tool: &[&str]| {
+        master.pleach([&["conflicts", "diff", path], tool].concat())
+    };
+    // Who wrote over it in place has not kept it; c did, when it put what others wrote in its place.
+    cluster.masters[2].stop();
+    let a = &cluster.masters[0];
+    assert_eq!(shown(a, path)["ancestor"]["here"], false);
+    let missing = ancestor(a);
+    assert_eq!((missing.code, &*missing.stdout), (1, ""), "{missing}");
+    assert!(missing.stderr.contains("no connected master gave them"), "{missing}");
+    let compared = diff(a, &[]).ok().stdout;
+    assert!(compared.contains("go back to, by a "), "{compared}");
+    assert!(compared.contains(" is on no connected master"), "{compared}");
+    assert!(compared.contains("\n-") && compared.contains("\n+"), "{compared}");
+    let without = diff(a, &["--tool", "wc -c < \"$BASE\"; exit 3"]);
+    assert!(
+        without.stdout.contains("BASE is empty\n") && without.stdout.ends_with("0\n"),
+        "{without}"
+    );
+
+    cluster.masters[2].start();
+    cluster.await_connected();
+    let a = &cluster.masters[0];
+    let start = Instant::now();
+    let compared = diff(a, &[]).ok().stdout;
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "as soon as it is here, not when time is over"
+    );
+    assert!(compared.contains("--- ancestor a ") && compared.contains("\n-0\n"), "{compared}");
+    cluster.masters[2].stop();
+    let b = &cluster.masters[1];
+    assert_eq!(ancestor(b).ok().stdout, "0\n", "a has it by now");
+    let with = diff(b, &["--tool", "cat \"$BASE\"; exit 3"]);
+    assert_eq!(with.stdout, "0\n", "{with}");
+}
+
+#[test]
+fn three_versions_are_merged_one_after_the_other_or_not_at_all() {
+    let cluster = Cluster::of(3);
+    write(&cluster.masters[0].path("f"), "0\n");
+    cluster.settle_to(0, "the file is on all");
+    cluster.cut_all();
+    for master in &cluster.masters {
+        write(&master.path("f"), format!("0\n{}\n", master.name()));
+        cluster.flush(master);
+    }
+    cluster.heal_all();
+    wait_until("all have the three versions", Duration::from_secs(60), || {
+        let counts = cluster.masters.iter().map(|m| m.conflicts());
+        let is_whole = |open: &Vec<_>| open.len() == 1 && versions(&open[0]).len() == 3;
+        if counts.clone().all(|open| is_whole(&open)) {
+            Ok(())
+        } else {
+            Err(format!("{:#?}", counts.last()))
+        }
+    });
+    cluster.settle("they are one again");
+    let c = &cluster.masters[2];
+    let (open, tree) = (c.conflicts(), c.tree());
+    let count = cluster.scratch.path().join("count");
+    let second =
+        format!("echo more >> \"$MERGED\"; echo >> {0}; [ $(wc -l < {0}) -lt 2 ]", count.display());
+    let merge = |tool: &str| c.pleach(["conflicts", "diff", "f", "--tool", tool]);
+    let failed = merge(&second);
+    assert_eq!(failed.code, 1, "{failed}");
+    assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 2, "{failed}");
+    assert!(failed.stderr.contains("what was merged is in "), "{failed}");
+    let idle = merge(": \"$MERGED\"");
+    assert!(idle.code == 1 && idle.stderr.contains("left MERGED as it was"), "{idle}");
+    assert_eq!(c.conflicts(), open);
+    assert_eq!(c.tree(), tree, "nothing is changed");
+
+    let _ = merge("cat \"$BASE\" > /dev/null; tail -n1 \"$REMOTE\" >> \"$MERGED\"").ok();
+    await_open(&cluster, 0);
+    cluster.settle("what was merged is on all");
+    let merged = fs::read_to_string(cluster.masters[0].path("f")).unwrap();
+    let mut lines: Vec<_> = merged.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["0", "a", "b", "c"], "{merged}");
 }

@@ -93,6 +93,12 @@ pub(crate) fn side_label(version: &VersionReport, name: &str) -> String {
     format!("{name} {} {when}", author(version))
 }
 
+/// What is said where nobody has the bytes that all versions go back to, and what is done then.
+pub(crate) fn lost_ancestor(version: &VersionReport, then: &str) -> String {
+    let (who, size) = (side_label(version, "by"), size(version.size.unwrap_or(0)));
+    format!("what they go back to, {who}, {size}, is on no connected master: {then}\n")
+}
+
 /// What was changed from one to the other.
 pub(crate) fn unified(from: &Side, to: &Side) -> DiffText {
     let (Bytes::Text(old), Bytes::Text(new)) = (&from.bytes, &to.bytes) else {

@@ -17,7 +17,9 @@ mod versions;
 
 pub(crate) use conflict::{conflict, state, why};
 pub(crate) use conflicts::{author, conflicts, happened, since, what};
-pub(crate) use diff::{DiffText, LineKind, Side, diff, diff_lines, no_diff, side_label, unified};
+pub(crate) use diff::{
+    DiffText, LineKind, Side, diff, diff_lines, lost_ancestor, no_diff, side_label, unified,
+};
 pub(crate) use guard::guard;
 pub(crate) use log::log;
 pub(crate) use masters::{Ids, masters};

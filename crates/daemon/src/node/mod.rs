@@ -24,6 +24,7 @@ mod outputs;
 mod peer_problems;
 mod ports;
 mod progress;
+mod reading;
 mod recording;
 mod refusals;
 mod restore;

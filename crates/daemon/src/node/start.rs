@@ -18,7 +18,7 @@ use super::content::Contents;
 use super::driver::{Chore, Clock, Driver, Facts, Job};
 use super::hand::Hand;
 use super::{
-    Node, NodeHandle, answer, conflicts, peer_problems, ports, progress, recording, refusals,
+    Node, NodeHandle, answer, peer_problems, ports, progress, reading, recording, refusals,
     restore, tally, verify,
 };
 use crate::config::{Config, ReplicateOwner};
@@ -302,7 +302,7 @@ fn driver(
         events: handle.events.clone(),
         facts,
         waiters: answer::Waiters::default(),
-        content_waiters: conflicts::ContentWaiters::default(),
+        content_waiters: reading::ContentWaiters::default(),
         restorers: restore::Restorers::default(),
         clock: Clock::start(),
         isolated: false,

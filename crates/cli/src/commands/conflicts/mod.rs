@@ -1,6 +1,7 @@
 //! `pleach conflicts [DIR] [--check]`, and what is done about one of them, a file each
 
 mod content;
+mod desk;
 mod diff;
 mod merge;
 mod resolve;
