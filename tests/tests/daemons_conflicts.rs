@@ -209,6 +209,8 @@ fn difference_is_shown_from_what_both_went_back_to_and_coloured_on_terminals_onl
     let json = c.pleach(["conflicts", "diff", "f", "--json"]).ok().json();
     assert_eq!(json.as_array().unwrap().len(), 2, "{json:#}");
     assert_eq!(json[0]["from_ancestor"], true, "{json:#}");
+    assert!(text.contains("@@ line 1: changed in 2 ways @@\n-0\n+++ "), "{text}");
+    assert_eq!(json[0]["overlaps"], 1, "{json:#}");
     let binary = c.pleach(["conflicts", "diff", "bin"]).ok().stdout;
     assert!(binary.contains("(binary, 2 B)") && !binary.contains('\0'), "{binary:?}");
     if have("script") {

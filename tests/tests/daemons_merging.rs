@@ -175,13 +175,9 @@ fn three_versions_are_merged_one_after_the_other_or_not_at_all() {
     }
     cluster.heal_all();
     wait_until("all have the three versions", Duration::from_secs(60), || {
-        let counts = cluster.masters.iter().map(|m| m.conflicts());
+        let open: Vec<_> = cluster.masters.iter().map(Master::conflicts).collect();
         let is_whole = |open: &Vec<_>| open.len() == 1 && versions(&open[0]).len() == 3;
-        if counts.clone().all(|open| is_whole(&open)) {
-            Ok(())
-        } else {
-            Err(format!("{:#?}", counts.last()))
-        }
+        if open.iter().all(is_whole) { Ok(()) } else { Err(format!("{open:#?}")) }
     });
     cluster.settle("they are one again");
     let c = &cluster.masters[2];

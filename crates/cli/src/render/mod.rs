@@ -6,6 +6,7 @@ mod diff;
 mod guard;
 mod log;
 mod masters;
+mod overlap;
 mod progress;
 mod restore;
 mod settings;
@@ -23,6 +24,7 @@ pub(crate) use diff::{
 pub(crate) use guard::guard;
 pub(crate) use log::log;
 pub(crate) use masters::{Ids, masters};
+pub(crate) use overlap::overlaps;
 pub(crate) use progress::stage;
 pub(crate) use restore::restored;
 pub(crate) use settings::settings;

@@ -31,6 +31,9 @@ pub(super) struct DiffReport {
     to: String,
     /// Whether it is what the versions go back to that this one is compared with.
     from_ancestor: bool,
+    /// In how many places the versions changed the same lines of that, each to something else; none if not all
+    /// of them are text.
+    overlaps: Option<usize>,
     /// The unified diff; none if one of the two is no text.
     text: Option<String>,
 }
@@ -72,17 +75,24 @@ pub(super) fn compare(
             compared.push(remark());
             continue;
         };
-        for version in versions {
+        let sides: Vec<&Side> = versions.iter().map(|version| &version.0).collect();
+        let overlaps = match base.2 {
+            true => render::overlaps(&base.0, &sides),
+            false => None,
+        };
+        for version in &versions {
             let text = render::unified(&base.0, &version.0);
             let report = DiffReport {
                 path: PathText(path.clone()),
                 from: base.1.clone(),
-                to: version.1,
+                to: version.1.clone(),
                 from_ancestor: base.2,
+                overlaps: overlaps.as_ref().map(|(count, _)| *count),
                 text: text.text().map(|text| String::from_utf8_lossy(text).into_owned()),
             };
             compared.push((Some(report), text));
         }
+        compared.extend(overlaps.map(|(_, text)| (None, text)));
         if conflict.kind == ConflictKind::DeletedAndEdited {
             compared.push(remark());
         }
