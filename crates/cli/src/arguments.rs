@@ -76,6 +76,12 @@ pub(crate) enum Command {
     Events(Store),
     /// Three masters in a scratch directory, a partition, a conflict, and how it heals.
     Demo(Demo),
+    /// Write the manual to a directory: pleach(1), and a page for each subcommand.
+    Man {
+        /// The directory; made if it is not there.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
     /// Print what makes a shell complete the arguments of pleach.
     Completions {
         /// The shell.
