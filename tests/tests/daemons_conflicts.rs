@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pleach_tests::daemons::{
-    Cluster, KINDS, Master, await_open, content, have, in_conflict, long, pleach_path, resolve,
-    shell, shown, versions, wait_until, write,
+    Cluster, Events, KINDS, Master, await_open, content, have, in_conflict, long, pleach_path,
+    resolve, shell, shown, versions, wait_until, write,
 };
 use serde_json::Value;
 
@@ -119,6 +119,29 @@ fn choice_of_what_has_changed_meanwhile_changes_nothing() {
     assert!(late.stderr.contains("edited/f: no conflict is open there"), "{late}");
     let forced = resolve(a, &["edited/f", "--keep", "theirs", "--force", "--json"]).ok().json();
     assert_eq!(forced[0]["outcome"], "nothing_open", "{forced:#}");
+}
+
+#[test]
+fn who_listens_hears_what_is_open_under_which_name() {
+    let cluster = in_conflict(&KINDS[..1]);
+    let [a, _, c] = &cluster.masters[..] else { panic!("three masters") };
+    let events = Events::of(c);
+    let heard = |wanted: &[(&str, &str)]| {
+        wait_until(&format!("{wanted:?} is heard"), Duration::from_secs(60), || {
+            let heard = events.heard().into_iter();
+            let heard =
+                heard.filter(|event| event["event"].as_str().unwrap().starts_with("conflict_"));
+            let heard: Vec<_> = heard.collect();
+            let told =
+                heard.iter().map(|e| (e["event"].as_str().unwrap(), e["path"].as_str().unwrap()));
+            if told.eq(wanted.iter().copied()) { Ok(()) } else { Err(format!("{heard:#?}")) }
+        });
+    };
+    fs::rename(a.path("edited/f"), a.path("edited/g")).unwrap();
+    let renamed = [("conflict_closed", "edited/f"), ("conflict_opened", "edited/g")];
+    heard(&renamed);
+    let _ = resolve(a, &["edited/g", "--keep", "ours"]).ok();
+    heard(&[renamed[0], renamed[1], ("conflict_closed", "edited/g")]);
 }
 
 #[test]

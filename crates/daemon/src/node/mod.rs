@@ -14,6 +14,7 @@
 //! those who ask it something.
 
 mod answer;
+mod conflict_news;
 mod conflicts;
 mod content;
 mod driver;
@@ -44,6 +45,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use crate::control::{Call, EventReport, Refusal, RefusalKind, Reply, Request};
 use crate::disk::{Dirty, Hints};
 use crate::net::Network;
+pub use conflict_news::{ConflictListener, ConflictNews};
 use driver::Job;
 pub use start::{NodeBuilder, StartError};
 
