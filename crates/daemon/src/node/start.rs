@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -198,7 +198,7 @@ impl NodeBuilder {
             spawn("driver", move || driver.run()).map_err(spawned)?,
             spawn("hand", move || hand.run()).map_err(spawned)?,
         ];
-        forward(net_events, calls_out, hints.clone(), echoes, &jobs);
+        forward(net_events, calls_out, (hints.clone(), stopping.clone()), echoes, &jobs);
         Ok(Node { handle, threads, network, stopping, writing, fault, hints })
     }
 
@@ -447,7 +447,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
 fn forward(
     mut events: NetEvents,
     mut calls: mpsc::Receiver<Call>,
-    hints: Hints,
+    (hints, stopping): (Hints, Arc<AtomicBool>),
     echoes: Echoes,
     jobs: &SyncSender<Job>,
 ) {
@@ -456,6 +456,9 @@ fn forward(
         let runtime = tokio::runtime::Handle::current();
         loop {
             let dirty = runtime.block_on(hints.next());
+            if stopping.load(Ordering::Relaxed) {
+                return;
+            }
             let (hints, late) = sorted(echoes.leave_out(dirty));
             let hints = (!hints.is_empty()).then(|| Job::Input(Input::Hints(hints)));
             let late = (!late.is_empty()).then(|| Job::LateWriters(late));
