@@ -18,6 +18,7 @@ mod conflict_news;
 mod conflicts;
 mod content;
 mod driver;
+mod forward;
 mod hand;
 mod history;
 mod membership;
