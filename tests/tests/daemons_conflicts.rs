@@ -9,131 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pleach_tests::daemons::{
-    Cluster, Master, Ran, have, long, pleach_path, shell, wait_until, write,
+    Cluster, Events, KINDS, Master, await_open, content, have, in_conflict, long, pleach_path,
+    resolve, shell, shown, versions, wait_until, write,
 };
 use serde_json::Value;
-
-/// What each of two users does to what was there, while they are apart; where the conflict then is.
-struct Kind {
-    directory: &'static str,
-    before: &'static str,
-    acts: [&'static str; 2],
-    kind: &'static str,
-    rules: &'static [&'static str],
-    paths: &'static [&'static str],
-}
-
-const KINDS: &[Kind] = &[
-    Kind {
-        directory: "edited",
-        before: "echo 0 > f; chmod 640 f",
-        acts: ["echo from a > f", "echo of b > f"],
-        kind: "edited",
-        rules: &["largest_stamp"],
-        paths: &["f"],
-    },
-    Kind {
-        directory: "same name",
-        before: "true",
-        acts: ["echo from a > n", "echo of b > n"],
-        kind: "same_name",
-        rules: &["oldest_name"],
-        paths: &["n"],
-    },
-    Kind {
-        directory: "directory and file",
-        before: "true",
-        acts: ["echo from a > n", "mkdir n; echo in > n/in"],
-        kind: "same_name",
-        rules: &["directory_before_file"],
-        paths: &["n"],
-    },
-    Kind {
-        directory: "moved",
-        before: "echo 0 > f",
-        acts: ["mv f g", "mv f h"],
-        kind: "moved_twice",
-        rules: &["largest_stamp"],
-        paths: &["g", "h"],
-    },
-    Kind {
-        directory: "circle",
-        before: "mkdir x y; echo 1 > x/1; echo 2 > y/2",
-        acts: ["mv x y/x", "mv y x/y"],
-        kind: "moved_into_each_other",
-        rules: &["newest_move_yields"],
-        paths: &["x", "y"],
-    },
-    Kind {
-        directory: "deleted, edited",
-        before: "echo 0 > f",
-        acts: ["rm f", "echo of b > f"],
-        kind: "deleted_and_edited",
-        rules: &["edit_beats_delete"],
-        paths: &["f"],
-    },
-    Kind {
-        directory: "deleted, moved",
-        before: "mkdir d; echo 1 > d/1; echo 2 > d/2",
-        acts: ["rm -r d", "mv d e"],
-        kind: "deleted_and_edited",
-        rules: &["move_beats_delete"],
-        paths: &["e"],
-    },
-];
-
-/// Three masters; of the first two, each has done its part of each of these while they were apart.
-fn in_conflict(kinds: &[Kind]) -> Cluster {
-    let cluster = Cluster::of(3);
-    for kind in kinds {
-        let place = cluster.masters[0].path(kind.directory);
-        fs::create_dir(&place).unwrap();
-        shell(&place, kind.before);
-    }
-    cluster.settle_to(0, "what was before is on all");
-    cluster.cut_all();
-    for (number, master) in cluster.masters[..2].iter().enumerate() {
-        for kind in kinds {
-            shell(&master.path(kind.directory), kind.acts[number]);
-        }
-        cluster.flush(master);
-    }
-    cluster.heal_all();
-    await_open(&cluster, kinds.len());
-    cluster.settle("all masters are one again");
-    cluster
-}
-
-fn await_open(cluster: &Cluster, count: usize) {
-    for master in &cluster.masters {
-        let what = format!("{} knows of {count} conflicts", master.name());
-        wait_until(&what, Duration::from_secs(90), || match master.conflicts() {
-            open if open.len() == count => Ok(()),
-            open => Err(format!("{open:#?}")),
-        });
-    }
-}
-
-fn shown(master: &Master, path: &str) -> Value {
-    let Value::Array(mut shown) = master.pleach(["conflicts", "show", path, "--json"]).ok().json()
-    else {
-        panic!("an array was promised")
-    };
-    assert_eq!(shown.len(), 1, "{shown:#?}");
-    shown.remove(0)
-}
-
-fn versions(conflict: &Value) -> &Vec<Value> {
-    conflict["versions"].as_array().unwrap()
-}
-
-fn content(master: &Master, path: &str, version: &str) -> Ran {
-    master.pleach(["conflicts", "show", path, "--content", version])
-}
-
-fn resolve(master: &Master, arguments: &[&str]) -> Ran {
-    master.pleach(["conflicts", "resolve"].iter().chain(arguments))
-}
 
 #[test]
 fn every_kind_is_found_understood_and_settled_on_a_master_that_had_no_part_in_it() {
@@ -202,12 +81,11 @@ fn what_both_went_back_to_is_told_and_can_be_had_while_it_is_kept() {
         assert_eq!(shown["ancestor"]["size"], 2, "{shown:#}");
         assert_eq!(shown["ancestor"]["mode"], "0640", "{shown:#}");
         assert_eq!(shown["ancestor"]["master"]["name"], "a", "{shown:#}");
-        if shown["ancestor"]["here"] == true {
-            assert_eq!(content(master, "edited/f", "ancestor").ok().stdout, "0\n");
-        }
     }
-    // Whoever replaced it has kept it.
-    assert_eq!(content(&cluster.masters[2], "edited/f", "ancestor").ok().stdout, "0\n");
+    // Whoever replaced it has kept it, and the others have it from there.
+    for master in cluster.masters.iter().rev() {
+        assert_eq!(content(master, "edited/f", "ancestor").ok().stdout, "0\n");
+    }
 }
 
 #[test]
@@ -241,6 +119,29 @@ fn choice_of_what_has_changed_meanwhile_changes_nothing() {
     assert!(late.stderr.contains("edited/f: no conflict is open there"), "{late}");
     let forced = resolve(a, &["edited/f", "--keep", "theirs", "--force", "--json"]).ok().json();
     assert_eq!(forced[0]["outcome"], "nothing_open", "{forced:#}");
+}
+
+#[test]
+fn who_listens_hears_what_is_open_under_which_name() {
+    let cluster = in_conflict(&KINDS[..1]);
+    let [a, _, c] = &cluster.masters[..] else { panic!("three masters") };
+    let events = Events::of(c);
+    let heard = |wanted: &[(&str, &str)]| {
+        wait_until(&format!("{wanted:?} is heard"), Duration::from_secs(60), || {
+            let heard = events.heard().into_iter();
+            let heard =
+                heard.filter(|event| event["event"].as_str().unwrap().starts_with("conflict_"));
+            let heard: Vec<_> = heard.collect();
+            let told =
+                heard.iter().map(|e| (e["event"].as_str().unwrap(), e["path"].as_str().unwrap()));
+            if told.eq(wanted.iter().copied()) { Ok(()) } else { Err(format!("{heard:#?}")) }
+        });
+    };
+    fs::rename(a.path("edited/f"), a.path("edited/g")).unwrap();
+    let renamed = [("conflict_closed", "edited/f"), ("conflict_opened", "edited/g")];
+    heard(&renamed);
+    let _ = resolve(a, &["edited/g", "--keep", "ours"]).ok();
+    heard(&[renamed[0], renamed[1], ("conflict_closed", "edited/g")]);
 }
 
 #[test]
@@ -331,6 +232,8 @@ fn difference_is_shown_from_what_both_went_back_to_and_coloured_on_terminals_onl
     let json = c.pleach(["conflicts", "diff", "f", "--json"]).ok().json();
     assert_eq!(json.as_array().unwrap().len(), 2, "{json:#}");
     assert_eq!(json[0]["from_ancestor"], true, "{json:#}");
+    assert!(text.contains("@@ line 1: changed in 2 ways @@\n-0\n+++ "), "{text}");
+    assert_eq!(json[0]["overlaps"], 1, "{json:#}");
     let binary = c.pleach(["conflicts", "diff", "bin"]).ok().stdout;
     assert!(binary.contains("(binary, 2 B)") && !binary.contains('\0'), "{binary:?}");
     if have("script") {
@@ -342,45 +245,6 @@ fn difference_is_shown_from_what_both_went_back_to_and_coloured_on_terminals_onl
         assert!(on_terminal("env -u NO_COLOR").contains("\x1b[32m+by a"));
         assert!(!on_terminal("env NO_COLOR=1").contains('\x1b'));
     }
-}
-
-#[test]
-fn merge_tool_has_its_files_and_what_it_makes_is_the_resolution() {
-    let cluster = in_conflict(&KINDS[..1]);
-    let [a, _, c] = &cluster.masters[..] else { panic!("three masters") };
-    let open = c.conflicts();
-    let merge = |tool: &str| c.pleach(["conflicts", "diff", "edited/f", "--tool", tool]);
-    let failed = merge("echo half > \"$MERGED\"; exit 3");
-    assert_eq!(failed.code, 1, "{failed}");
-    assert!(
-        failed.stderr.contains("exit status: 3") && failed.stderr.contains("_MERGED"),
-        "{failed}"
-    );
-    let unchanged = merge(": \"$MERGED\"");
-    assert_eq!(unchanged.code, 1, "{unchanged}");
-    assert!(unchanged.stderr.contains("left MERGED as it was"), "{unchanged}");
-    assert_eq!(merge("no-such-tool").code, 2);
-    let file = c.path("edited/f");
-    let late = format!("echo merged > \"$MERGED\"; echo meanwhile >> '{}'", file.display());
-    let late = merge(&late);
-    assert_eq!(late.code, 1, "{late}");
-    assert!(late.stderr.contains("edited/f: ") && late.stderr.contains("meanwhile"), "{late}");
-    assert!(fs::read_to_string(&file).unwrap().ends_with("meanwhile\n"), "nothing is overwritten");
-    let kept = late.stderr.split("what was merged is in ").nth(1).unwrap().trim();
-    assert_eq!(fs::read_to_string(kept.lines().next().unwrap()).unwrap(), "merged\n");
-    wait_until("c knows of its own edit", Duration::from_secs(60), || {
-        let now = c.conflicts();
-        if now == open { Err(format!("{now:#?}")) } else { Ok(()) }
-    });
-    let _ = merge("cat \"$BASE\" \"$LOCAL\" \"$REMOTE\" > \"$MERGED\"").ok();
-    await_open(&cluster, 0);
-    cluster.settle("what was merged is on all");
-    let merged = fs::read_to_string(a.path("edited/f")).unwrap();
-    let mut lines: Vec<_> = merged.lines().collect();
-    assert_eq!(lines.remove(0), "0", "{merged}");
-    lines.sort_unstable();
-    assert_eq!(lines, ["from a", "meanwhile", "of b"]);
-    assert_eq!(a.tree().entries[std::path::Path::new("edited/f")].mode, 0o640);
 }
 
 /// A command of pleach on a terminal of its own.

@@ -76,6 +76,12 @@ pub(crate) enum Command {
     Events(Store),
     /// Three masters in a scratch directory, a partition, a conflict, and how it heals.
     Demo(Demo),
+    /// Write the manual to a directory: pleach(1), and a page for each subcommand.
+    Man {
+        /// The directory; made if it is not there.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
     /// Print what makes a shell complete the arguments of pleach.
     Completions {
         /// The shell.
@@ -211,8 +217,10 @@ pub(crate) struct Resolve {
     /// Settle every open conflict of the store that holds the current directory.
     #[arg(long, conflicts_with = "paths")]
     pub(crate) all: bool,
-    /// What shall stand: a version's id or its beginning, `ours`, `theirs`, or `both`.
-    #[arg(long, value_name = "VERSION|ours|theirs|both", value_parser = pick)]
+    /// What shall stand: a version's id or its beginning; `ours`, what this master wrote; `theirs`, what another
+    /// wrote; `both`, the others beside it under names of their own; `merged`, what the file holds now, if you
+    /// have edited it since.
+    #[arg(long, value_name = "VERSION|ours|theirs|both|merged", value_parser = pick)]
     pub(crate) keep: Pick,
     /// Say what would be settled, and settle nothing.
     #[arg(long)]
@@ -331,12 +339,12 @@ fn pick(text: &str) -> Result<Pick, String> {
         "ours" => Ok(Pick::Ours),
         "theirs" => Ok(Pick::Theirs),
         "both" => Ok(Pick::Both),
-        "merged" => Err("`merged` is not there yet: edit the file, then keep `ours`".to_owned()),
+        "merged" => Ok(Pick::Merged),
         id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
             Ok(Pick::Version(id.to_ascii_lowercase()))
         }
         _ => Err("expected a version's id (`pleach conflicts show PATH` has them), `ours`, \
-                  `theirs` or `both`"
+                  `theirs`, `both` or `merged`"
             .to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! An embedder: one tree on two in-memory replicas, a conflict, and its resolution.
+//! An embedder: one tree on two in-memory replicas, a conflict that it hears of, and its resolution.
 //!
 //! No disk, no network, no clock: what travels between the replicas is up to you.
 //! Run it with `cargo run -p pleach-core --example embed`.
@@ -71,20 +71,24 @@ impl Site {
         }))
     }
 
-    fn receive(&mut self, changes: Vec<SignedChange>) {
+    /// Merges, and tells of conflicts as they open and close: answers how many did.
+    fn receive(&mut self, changes: Vec<SignedChange>) -> usize {
         let merged = self.replica.receive(changes, FOUNDER);
         assert!(merged.refused.is_empty(), "{:?}", merged.refused);
-    }
-
-    fn show(&self, title: &str) {
-        println!("{title}");
-        for conflict in self.replica.conflicts() {
-            println!("  {} is in conflict ({:?}):", conflict.path, conflict.kind);
-            for version in conflict.versions {
-                let stands = if version.stands { "stands" } else { "open" };
-                println!("    {} by {:?}, {stands}", version.stamp, version.master);
+        for &node in &merged.delta.conflicts_changed {
+            let open = self.replica.conflicts_at(node);
+            if open.is_empty() {
+                println!("what was in conflict is settled");
+            }
+            for conflict in open {
+                println!("{} is in conflict ({:?}):", conflict.path, conflict.kind);
+                for version in conflict.versions {
+                    let stands = if version.stands { "stands" } else { "open" };
+                    println!("  {} by {:?}, {stands}", version.stamp, version.master);
+                }
             }
         }
+        merged.delta.conflicts_changed.len()
     }
 }
 
@@ -126,23 +130,40 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Both edit it, and neither has seen the other's edit.
     let from_a = a.edit(&path, "hello from a")?;
     let from_b = b.edit(&path, "hello from b")?;
-    a.receive(from_b);
-    b.receive(from_a);
+    assert_eq!((a.receive(from_b), b.receive(from_a)), (1, 1));
     assert_eq!(a.replica.conflicts(), b.replica.conflicts());
-    a.show("Both have edited it:");
-
-    // One of them decides, for both.
     let open = &a.replica.conflicts()[0];
-    let chosen = open.versions.iter().find(|version| !version.stands).ok_or("nothing is open")?;
     let ancestor = a.replica.ancestor(open).ok_or("nothing is known of what was before")?;
     assert_eq!(ancestor.body, Body::File(content("hello")));
+
+    // One of them decides for a version, for both.
+    let chosen = open.versions.iter().find(|version| !version.stands).ok_or("nothing is open")?;
     let choice = Choice::Keep(chosen.stamp);
     let local = a.replica.resolve(&path, &choice)?;
     let changes = a.seal(local);
-    b.receive(changes);
-    b.show("Resolved:");
+    assert_eq!(b.receive(changes), 1);
+    assert!(a.replica.conflicts().is_empty() && b.replica.conflicts().is_empty());
+
+    // The next time, one of them edits the file so that it has something of both, and keeps that.
+    let from_a = a.edit(&path, "hello again from a")?;
+    let from_b = b.edit(&path, "hello again from b")?;
+    a.receive(from_b);
+    b.receive(from_a);
+    assert!(b.replica.merged(&path).is_err(), "nobody has edited it since");
+    let mut changes = b.edit(&path, "hello again from a and b")?;
+    let local = b.replica.resolve(&path, &Choice::Keep(b.replica.merged(&path)?))?;
+    changes.extend(b.seal(local));
+    a.receive(changes);
     assert!(a.replica.conflicts().is_empty() && b.replica.conflicts().is_empty());
     assert_eq!(a.replica.heads_hash(), b.replica.heads_hash());
-    println!("  both have the same tree and no conflict");
+    println!("both have the same tree and no conflict");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn conflicts_are_heard_of_and_settled() {
+        super::main().unwrap();
+    }
 }

@@ -13,7 +13,7 @@
 //! engine       holds them together: one input in, ordered outputs out
 //! ```
 //!
-//! An embedder may use [`replica`] alone (see `examples/embed.rs`), or drive the [`engine`]: hand it an
+//! An embedder may use [`replica`] alone (see `examples/embed.rs` and `examples/history.rs`), or drive the [`engine`]: hand it an
 //! input, then do what it wants, in order. Nothing here does anything by itself.
 //!
 //! ```

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use pleach_core::replica::{Local, Replica, ResolveError};
+use pleach_core::replica::{Local, NotMerged, Replica, ResolveError};
 use pleach_core::values::{
     Act, Acts, Body, Choice, Conflict, ConflictKind, DirectoryIndex, DirectoryRef, FileContent,
     Member, Rule, SeenDirectory, SeenNodes, Signature, SignedChange, TreeView, Version, VersionOf,
@@ -374,6 +374,101 @@ fn directory_that_stays_for_its_file_is_settled_with_the_place_that_was_chosen_f
     b.resolve(&at, Choice::Keep(other.stamp)).unwrap();
     meet(&mut a, &mut b);
     assert_eq!(a.replica.conflicts(), []);
+}
+
+#[test]
+fn what_was_edited_while_all_versions_were_open_is_a_merge() {
+    let (mut a, mut b) = masters();
+    assert_eq!(a.replica.merged(&path("g")), Err(NotMerged::NothingToMerge(path("g"))));
+    a.edit(None, "g", "22");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    let as_they_came = a.only_conflict();
+    let other = as_they_came.versions.iter().find(|version| !version.stands).unwrap();
+    let unseen = vec![other.stamp];
+    let refused = Err(NotMerged::NotEdited { path: path("g"), unseen });
+    assert_eq!(
+        (a.replica.merged(&path("g")), b.replica.merged(&path("g"))),
+        (refused.clone(), refused)
+    );
+    // A save or two, and a chmod of nobody's business.
+    a.edit(None, "g", "22+333");
+    a.edit(None, "g", "22 and 333");
+    meet(&mut a, &mut b);
+    let merged = b.replica.merged(&path("g")).unwrap();
+    assert_eq!(merged, b.only_conflict().standing().unwrap().stamp);
+    b.resolve("g", Choice::Keep(merged)).unwrap();
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
+    assert!(a.tree().contains(&"g=10".to_owned()), "{:?}", a.tree());
+}
+
+#[test]
+fn version_that_came_after_the_merge_is_not_in_it() {
+    let (mut a, mut b) = masters();
+    a.edit(None, "g", "22");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    b.edit(None, "g", "one more");
+    a.edit(None, "g", "22+333");
+    meet(&mut a, &mut b);
+    let Err(NotMerged::NotEdited { unseen, .. }) = a.replica.merged(&path("g")) else {
+        panic!("one more came since")
+    };
+    assert_eq!(unseen.len(), 1);
+    let conflict = a.only_conflict();
+    let came = conflict.versions.iter().find(|version| version.stamp == unseen[0]).unwrap();
+    assert!(!came.stands, "{conflict:#?}");
+    a.edit(None, "g", "all of them");
+    assert!(a.replica.merged(&path("g")).is_ok());
+}
+
+#[test]
+fn save_on_top_of_what_was_not_on_the_disk_yet_is_no_merge() {
+    let (mut a, mut b) = masters();
+    let on_the_disk = a.entry("g");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    let (directory, content) = (DirectoryIndex(0), file("22"));
+    let inherits = Default::default();
+    a.act(None, |_| Act::Edit { directory, entry: on_the_disk, content, inherits });
+    assert_eq!(a.only_conflict().versions.len(), 2);
+    assert!(a.replica.merged(&path("g")).is_err());
+    a.edit(None, "g", "22+333");
+    assert!(a.replica.merged(&path("g")).is_ok());
+}
+
+#[test]
+fn files_of_one_name_and_what_was_deleted_elsewhere_are_merged_by_an_edit_too() {
+    let (mut a, mut b) = masters();
+    a.create(None, "n", Body::File(file("22")));
+    b.create(None, "n", Body::File(file("333")));
+    a.remove(None, "g");
+    b.edit(None, "g", "333");
+    meet(&mut a, &mut b);
+    for name in ["n", "g"] {
+        assert!(matches!(a.replica.merged(&path(name)), Err(NotMerged::NotEdited { .. })));
+        b.edit(None, name, "of both");
+        let merged = b.replica.merged(&path(name)).unwrap();
+        b.resolve(name, Choice::Keep(merged)).unwrap();
+    }
+    meet(&mut a, &mut b);
+    assert_eq!(a.replica.conflicts(), []);
+    assert_eq!(a.tree(), ["d/", "d/f=1", "g=7", "n=7"]);
+}
+
+#[test]
+fn directories_and_places_are_not_merged() {
+    let (mut a, mut b) = masters();
+    a.create(None, "n", Body::Directory { mtime: Timestamp::default() });
+    b.create(None, "n", Body::File(file("333")));
+    a.rename(None, "g", "h");
+    b.rename(None, "g", "i");
+    meet(&mut a, &mut b);
+    for conflict in a.replica.conflicts() {
+        let nothing = NotMerged::NothingToMerge(conflict.path.clone());
+        assert_eq!(a.replica.merged(&conflict.path), Err(nothing));
+    }
 }
 
 #[test]

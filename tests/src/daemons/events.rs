@@ -55,6 +55,7 @@ impl Events {
         wait_until("its removal is heard", Duration::from_secs(20), || {
             if mentions(&events) > before { Ok(()) } else { Err("not yet".to_owned()) }
         });
+        // Else another master still has it, and a test may take that for what is to be.
         let _ = master.pleach(["wait", ".", "--timeout", "60"]).ok();
         events.forget();
         events

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pleach_core::engine::FormerUse;
 use pleach_core::values::{Body, Restoring};
 use pleach_core::vocabulary::ContentHash;
 use rand::RngExt;
@@ -20,7 +21,7 @@ impl World {
         let generation = self.masters[master].generation;
         if let Some(running) = &mut self.masters[master].running {
             let now = running.moment(now_us);
-            running.engine.want_former(now, &contents);
+            running.engine.want_former(now, FormerUse::Restore, &contents);
             running.drain();
         }
         self.trace
@@ -42,7 +43,7 @@ impl World {
         let bytes = bytes_of(&wanted).map(|(hash, _)| (hash, is_kept(hash)));
         let Some(running) = &mut this.running else { return };
         let now = running.moment(now_us);
-        running.engine.want_former(now, &BTreeMap::new());
+        running.engine.want_former(now, FormerUse::Restore, &BTreeMap::new());
         let is_here = bytes.is_none_or(|(hash, kept)| kept || running.engine.is_at_hand(&hash));
         if is_here && !running.engine.replica().tree().is_live(wanted.node) {
             if let Some((hash, _)) = bytes {

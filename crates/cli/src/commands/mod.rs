@@ -10,6 +10,7 @@ mod init;
 mod invite;
 mod join;
 mod log;
+mod man;
 mod masters;
 mod restore;
 mod set;
@@ -63,6 +64,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> Result<Code, Failure
         Command::Set(set) => set::run(&set, output),
         Command::Verify(store) => verify::run(&store, output),
         Command::Events(store) => events::run(&store, output),
+        Command::Man { dir } => man::run(&dir, output),
         Command::Completions { shell } => completions::run(shell, output),
         Command::Up(up) => up::run(&up, output),
         Command::Init(init) => init::run(&init, output),

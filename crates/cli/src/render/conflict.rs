@@ -109,6 +109,6 @@ pub(crate) fn state(version: &VersionReport) -> String {
 }
 
 fn ancestor_state(version: &VersionReport) -> String {
-    let here = if version.here == Some(false) { ", not on this disk any more" } else { "" };
+    let here = if version.here == Some(false) { ", not on this disk" } else { "" };
     format!("what all go back to{here}")
 }

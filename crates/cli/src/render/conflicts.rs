@@ -27,7 +27,7 @@ pub(crate) fn conflicts(conflicts: &[ConflictReport], style: Style, now_ms: i64)
     }
     let heading = count(conflicts.len() as u64, "open conflict", "open conflicts");
     let advice = "look:   pleach conflicts show PATH, pleach conflicts diff PATH\n\
-                  settle: pleach conflicts resolve PATH --keep VERSION|ours|theirs|both";
+                  settle: pleach conflicts resolve PATH --keep VERSION|ours|theirs|both|merged";
     format!("{}\n\n{}\n{}\n", style.bold(heading), lines(&mut table), style.dim(advice))
 }
 

@@ -68,6 +68,17 @@ impl Side {
         Self { label, bytes: Bytes::Large(length) }
     }
 
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::Text(bytes) => Some(bytes),
+            Bytes::Binary(_) | Bytes::Large(_) => None,
+        }
+    }
+
     fn described(&self) -> String {
         let what = match self.bytes {
             Bytes::Text(ref bytes) => format!("text, {}", size(bytes.len() as u64)),
@@ -93,15 +104,18 @@ pub(crate) fn side_label(version: &VersionReport, name: &str) -> String {
     format!("{name} {} {when}", author(version))
 }
 
+/// What is said where nobody has the bytes that all versions go back to, and what is done then.
+pub(crate) fn lost_ancestor(version: &VersionReport, then: &str) -> String {
+    let (who, size) = (side_label(version, "by"), size(version.size.unwrap_or(0)));
+    format!("what they go back to, {who}, {size}, is on no connected master: {then}\n")
+}
+
 /// What was changed from one to the other.
 pub(crate) fn unified(from: &Side, to: &Side) -> DiffText {
     let (Bytes::Text(old), Bytes::Text(new)) = (&from.bytes, &to.bytes) else {
         return DiffText::Remark(format!("{} and {} differ\n", from.described(), to.described()));
     };
-    let diff = TextDiff::configure()
-        .algorithm(Algorithm::Patience)
-        .timeout(PATIENCE)
-        .diff_lines(&old[..], &new[..]);
+    let diff = compared(old, new);
     let mut text = Vec::new();
     let mut diff = diff.unified_diff();
     let mut written = Ok(());
@@ -116,6 +130,11 @@ pub(crate) fn unified(from: &Side, to: &Side) -> DiffText {
         Ok(()) => DiffText::Unified(text),
         Err(error) => DiffText::Remark(format!("{}: {error}\n", to.label)),
     }
+}
+
+/// Two texts, compared line by line.
+pub(super) fn compared<'a>(old: &'a [u8], new: &'a [u8]) -> TextDiff<'a, 'a, 'a, [u8]> {
+    TextDiff::configure().algorithm(Algorithm::Patience).timeout(PATIENCE).diff_lines(old, new)
 }
 
 /// A diff as it is printed: in colours where those are shown; on a terminal without what would steer it.

@@ -6,6 +6,7 @@ mod diff;
 mod guard;
 mod log;
 mod masters;
+mod overlap;
 mod progress;
 mod restore;
 mod settings;
@@ -17,10 +18,13 @@ mod versions;
 
 pub(crate) use conflict::{conflict, state, why};
 pub(crate) use conflicts::{author, conflicts, happened, since, what};
-pub(crate) use diff::{DiffText, LineKind, Side, diff, diff_lines, no_diff, side_label, unified};
+pub(crate) use diff::{
+    DiffText, LineKind, Side, diff, diff_lines, lost_ancestor, no_diff, side_label, unified,
+};
 pub(crate) use guard::guard;
 pub(crate) use log::log;
 pub(crate) use masters::{Ids, masters};
+pub(crate) use overlap::overlaps;
 pub(crate) use progress::stage;
 pub(crate) use restore::restored;
 pub(crate) use settings::settings;

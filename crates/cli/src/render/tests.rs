@@ -214,7 +214,7 @@ fn conflicts_are_a_line_each() {
     site/gone        deleted here, edited there  2         web1 4.0 KiB, 57 s ago [cc]        web2 deleted it, 57 s ago [dd]     50 s ago
 
     look:   pleach conflicts show PATH, pleach conflicts diff PATH
-    settle: pleach conflicts resolve PATH --keep VERSION|ours|theirs|both
+    settle: pleach conflicts resolve PATH --keep VERSION|ours|theirs|both|merged
     "#);
     assert_eq!(conflicts(&[], Style::Plain, NOW), "no conflicts\n");
 }

@@ -33,11 +33,18 @@ impl Engine {
         match open.first() {
             Some(conflict) => {
                 let (path, kind) = (conflict.path.clone(), conflict.kind);
-                let since = self.conflicts.get(&node).map(|&(_, since)| since);
-                let opened = (path.clone(), since.unwrap_or(self.unix_ms));
-                if self.conflicts.insert(node, opened).is_none() {
-                    self.event(Event::ConflictOpened { path, kind });
+                let before = self.conflicts.get(&node).cloned();
+                let since = before.as_ref().map_or(self.unix_ms, |&(_, since)| since);
+                self.conflicts.insert(node, (path.clone(), since));
+                let before = before.map(|(path, _)| path);
+                if before.as_ref() == Some(&path) {
+                    return;
                 }
+                // Who listens knows of it by its path.
+                if let Some(path) = before {
+                    self.event(Event::ConflictClosed { path });
+                }
+                self.event(Event::ConflictOpened { path, kind });
             }
             None => {
                 if let Some((path, _)) = self.conflicts.remove(&node) {

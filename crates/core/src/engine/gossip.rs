@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::restore::RESTORER;
+use super::restore::FormerUse;
 use super::{Blocked, Engine, Output};
 use crate::replica::{Local, LocalChange, Unreadable};
 use crate::values::{
@@ -275,7 +275,7 @@ impl Engine {
         };
         // It may be a version of a conflict that is another entry's by now, or closed.
         for node in self.transfer.conflicts_of(&hash) {
-            if node == RESTORER {
+            if FormerUse::is_meant_by(node) {
                 self.transfer.unwant_retained(node, hash);
                 continue;
             }

@@ -43,6 +43,7 @@ pub use guard::{Judgement, Withheld};
 pub use io::{Hint, Input, Output, Wanted};
 pub use open::{COPIED_HERE, Changes, Identity, OpenError, Stored};
 pub use peers::Peer;
+pub use restore::FormerUse;
 pub use settings::{SETTINGS, Setting, SettingError};
 
 use crate::checkout::Limits;

@@ -1,4 +1,4 @@
-//! Restoring what was: contents that only others have are fetched before anything is written.
+//! What was: contents that only others have are fetched for whoever restores or reads them.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,40 @@ use super::Engine;
 use crate::values::Restoring;
 use crate::vocabulary::{ContentHash, Moment, NodeId};
 
-/// Under which node contents are wanted that somebody is about to restore: no node is born with this id.
-pub(super) const RESTORER: NodeId = NodeId([0xff; 16]);
+/// What somebody wants former contents for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormerUse {
+    /// To restore them.
+    Restore,
+    /// To read them.
+    Read,
+}
+
+impl FormerUse {
+    /// Under which node they are wanted: no node is born with such an id.
+    fn node(self) -> NodeId {
+        match self {
+            Self::Restore => NodeId([0xff; 16]),
+            Self::Read => NodeId([0xfe; 16]),
+        }
+    }
+
+    /// Whether contents are wanted for that under this id, and not for a node.
+    pub(super) fn is_meant_by(node: NodeId) -> bool {
+        [Self::Restore, Self::Read].into_iter().any(|of| of.node() == node)
+    }
+}
 
 impl Engine {
-    /// Wants these contents, with their sizes, among the versions, and none but these for that purpose. What
+    /// Wants these contents, with their sizes, among the versions, and none but these for that use. What
     /// nobody has who is connected is wanted no more after it was asked for once.
-    pub fn want_former(&mut self, now: Moment, contents: &BTreeMap<ContentHash, u64>) {
-        self.retain_contents(RESTORER, contents);
+    pub fn want_former(
+        &mut self,
+        now: Moment,
+        of: FormerUse,
+        contents: &BTreeMap<ContentHash, u64>,
+    ) {
+        self.retain_contents(of.node(), contents);
         self.advance(now.monotonic_ms);
         self.seal();
     }

@@ -13,6 +13,7 @@ mod acts;
 mod deeds;
 pub mod document;
 pub mod gate;
+mod merged;
 #[cfg(test)]
 pub(crate) mod naive;
 pub mod past;
@@ -23,6 +24,7 @@ mod schema;
 mod tree;
 
 pub use deeds::Deeds;
+pub use merged::NotMerged;
 pub use register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Update, Value, Write, Written,
 };

@@ -85,14 +85,14 @@ pub enum Event {
         /// The path.
         path: TreePath,
     },
-    /// A conflict came to be.
+    /// A conflict came to be, or what it is about has this name now.
     ConflictOpened {
         /// The path.
         path: TreePath,
         /// Its kind.
         kind: ConflictKind,
     },
-    /// A conflict is gone: resolved, here or elsewhere.
+    /// A conflict is gone: resolved, here or elsewhere, or what it is about is called otherwise now.
     ConflictClosed {
         /// The path.
         path: TreePath,

@@ -89,6 +89,13 @@ pub enum Request {
         /// The version with this id, or the only one whose id begins so; `ancestor` for what they go back to.
         id: String,
     },
+    /// Look at these paths on the disk. Answered with [`Reply::Done`] once what was there when asked is known.
+    Look {
+        /// Which; none for all that the directory holds.
+        paths: Vec<PathText>,
+        /// How long at most.
+        timeout_ms: u64,
+    },
     /// Settle the conflicts at a path. Answered with [`Reply::Done`].
     Resolve {
         /// Where.
@@ -96,7 +103,8 @@ pub enum Request {
         /// How.
         choice: Pick,
         /// The ids of all versions that the asker knows to be open there, each in full or its beginning: if
-        /// they are not these, nothing is settled. None to settle whatever is open.
+        /// they are not these, nothing is settled. None to settle whatever is open. With [`Pick::Merged`] what
+        /// stands may be another one, if it was written on this master.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expect: Option<Vec<String>>,
         /// Whether to look only whether it could be done.
@@ -195,6 +203,8 @@ pub enum Pick {
     Theirs,
     /// All: the others get names of their own beside the one that stands.
     Both,
+    /// What the file holds now, edited since all the others were open. See [`Request::Look`].
+    Merged,
 }
 
 /// What a daemon answers.

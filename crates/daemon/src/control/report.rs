@@ -362,14 +362,14 @@ pub enum EventBody {
         /// The path.
         path: PathText,
     },
-    /// A conflict came to be.
+    /// A conflict came to be, or what it is about has this name now.
     ConflictOpened {
         /// Where.
         path: PathText,
         /// Why.
         kind: ConflictKind,
     },
-    /// A conflict is gone.
+    /// A conflict is gone, or what it is about is called otherwise now.
     ConflictClosed {
         /// Where it was.
         path: PathText,

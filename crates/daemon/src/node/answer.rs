@@ -38,8 +38,11 @@ struct Waiter {
 
 /// What a waiter still waits for.
 enum Goal {
-    /// That so many surveys have been finished: everything that was on the disk when it asked is known.
+    /// That so many surveys have been finished: everything that was on the disk when it asked is known; then
+    /// that all connected masters have it.
     Surveyed(u64),
+    /// That so many surveys have been finished, and no more.
+    Looked(u64),
     /// That all connected masters have these changes on their disks.
     Projected(VersionVector),
 }
@@ -60,6 +63,7 @@ impl Driver {
             Request::Conflicts => Ok(Reply::Conflicts(self.conflicts())),
             Request::ConflictsAt { path } => self.conflicts_at(&path.0).map(Reply::Conflicts),
             Request::Content { path, id } => return self.content(&path.0, &id, reply),
+            Request::Look { paths, timeout_ms } => return self.look(paths, timeout_ms, reply),
             Request::Resolve { path, choice, expect, dry_run } => {
                 let choice = self.choice(&path.0, &choice, expect.as_deref());
                 choice.and_then(|choice| match dry_run {
@@ -178,13 +182,26 @@ impl Driver {
 
     /// Has everything on the disk looked at, then waits for the others.
     fn wait(&mut self, timeout_ms: u64, reply: Answer) {
+        self.survey(vec![Hint::Subtree(TreePath::root())], Goal::Surveyed, timeout_ms, reply);
+    }
+
+    /// Has these paths looked at.
+    fn look(&mut self, paths: Vec<PathText>, timeout_ms: u64, reply: Answer) {
+        let hints = match &paths[..] {
+            [] => vec![Hint::Subtree(TreePath::root())],
+            _ => paths.into_iter().map(|path| Hint::Changed(path.0)).collect(),
+        };
+        self.survey(hints, Goal::Looked, timeout_ms, reply);
+    }
+
+    fn survey(&mut self, hints: Vec<Hint>, goal: fn(u64) -> Goal, timeout_ms: u64, reply: Answer) {
         if self.waiters.0.len() >= WAITERS_MAX {
             let busy = Refusal::new(RefusalKind::Busy, "too many callers wait already");
             let _ = reply.send(Err(busy));
             return;
         }
-        self.input(Input::Hints(vec![Hint::Subtree(TreePath::root())]));
-        let goal = Goal::Surveyed(self.engine.surveys_started() + 1);
+        self.input(Input::Hints(hints));
+        let goal = goal(self.engine.surveys_started() + 1);
         self.input(Input::Flush);
         let deadline_ms = self.clock.elapsed_ms().saturating_add(timeout_ms);
         self.waiters.0.push(Waiter { reply, deadline_ms, goal });
@@ -199,15 +216,38 @@ impl Driver {
             {
                 waiter.goal = Goal::Projected(self.engine.replica().version_vector().clone());
             }
-            let missing = self.missing(&waiter.goal);
-            let converged = missing.is_empty();
-            if converged || waiter.deadline_ms <= now {
-                let report = WaitReport { converged, waiting_for: missing };
-                // The client may have gone.
-                let _ = waiter.reply.send(Ok(Reply::Wait(report)));
-            } else if !waiter.reply.is_closed() {
-                self.waiters.0.push(waiter);
-            }
+            let is_over = waiter.deadline_ms <= now;
+            let answer = match waiter.goal {
+                Goal::Looked(surveys) if self.engine.surveys_finished() >= surveys => {
+                    Ok(Reply::Done)
+                }
+                Goal::Looked(_) if is_over => {
+                    let message =
+                        "the directory is still being looked at: `pleach status` tells more";
+                    Err(Refusal::new(RefusalKind::Busy, message))
+                }
+                Goal::Looked(_) => {
+                    self.keep_waiting(waiter);
+                    continue;
+                }
+                Goal::Surveyed(_) | Goal::Projected(_) => {
+                    let waiting_for = self.missing(&waiter.goal);
+                    let converged = waiting_for.is_empty();
+                    if !converged && !is_over {
+                        self.keep_waiting(waiter);
+                        continue;
+                    }
+                    Ok(Reply::Wait(WaitReport { converged, waiting_for }))
+                }
+            };
+            // The client may have gone.
+            let _ = waiter.reply.send(answer);
+        }
+    }
+
+    fn keep_waiting(&mut self, waiter: Waiter) {
+        if !waiter.reply.is_closed() {
+            self.waiters.0.push(waiter);
         }
     }
 

@@ -1,47 +1,11 @@
-//! Answers about conflicts: which are open, what their versions hold, how one is settled.
+//! Answers about conflicts: which are open, and how one is settled.
 
-use pleach_core::replica::ResolveError;
+use pleach_core::replica::{NotMerged, ResolveError};
 use pleach_core::values::{Body, Choice, Conflict, Version, VersionOf};
-use pleach_core::vocabulary::{ContentHash, Stamp, TreePath};
+use pleach_core::vocabulary::{Stamp, TreePath};
 
-use super::answer::Answer;
 use super::driver::Driver;
-use crate::control::{
-    ConflictReport, ContentReport, PathText, Pick, Refusal, RefusalKind, Reply, full_version_id,
-};
-
-/// How long a client waits for a content that another master has.
-const FETCH_MS_MAX: u64 = 30_000;
-
-/// How much is hashed of what was put aside lately, while a client waits and all others do.
-const HASHED_BYTES_MAX: u64 = 16 << 20;
-
-/// How many clients may wait for contents.
-const WAITING_MAX: usize = 64;
-
-/// Who waits for the bytes of versions that are on their way.
-#[derive(Default)]
-pub(super) struct ContentWaiters(Vec<ContentWaiter>);
-
-struct ContentWaiter {
-    path: TreePath,
-    version: String,
-    deadline_ms: u64,
-    reply: Answer,
-}
-
-/// What became of looking for a version's bytes.
-enum Sought {
-    Found(Box<ContentReport>),
-    /// Another master may have it.
-    Elsewhere,
-}
-
-impl ContentWaiters {
-    pub(super) fn timeout(&self) -> Option<u64> {
-        self.0.iter().map(|waiter| waiter.deadline_ms).min()
-    }
-}
+use crate::control::{ConflictReport, Pick, Refusal, RefusalKind, Reply, full_version_id};
 
 impl Driver {
     pub(super) fn conflicts(&self) -> Vec<ConflictReport> {
@@ -66,12 +30,12 @@ impl Driver {
         Ok(self.open_at(path)?.iter().map(full).collect())
     }
 
-    fn report(&self, conflict: &Conflict) -> ConflictReport {
+    pub(super) fn report(&self, conflict: &Conflict) -> ConflictReport {
         let opened_ms = self.engine.conflict_opened_ms(&conflict.path);
         ConflictReport::new(conflict, opened_ms, |master| self.label(master))
     }
 
-    fn open_at(&self, path: &TreePath) -> Result<Vec<Conflict>, Refusal> {
+    pub(super) fn open_at(&self, path: &TreePath) -> Result<Vec<Conflict>, Refusal> {
         let replica = self.engine.replica();
         let node = replica.tree().lookup(path);
         let open = node.map(|node| replica.conflicts_at(node)).unwrap_or_default();
@@ -87,100 +51,6 @@ impl Driver {
             Body::File(content) => content.size == 0 || self.file_with(&content.hash).is_some(),
             Body::Symlink { .. } | Body::Directory { .. } => true,
         }
-    }
-
-    /// A file of this disk that holds a content.
-    pub(super) fn file_with(&self, hash: &ContentHash) -> Option<PathText> {
-        let versions = &self.contents.versions;
-        let in_tree = self.engine.find_content(hash).map(|(path, _)| path);
-        let known = in_tree.or_else(|| versions.path_with(*hash));
-        let found = known.or_else(|| {
-            // What was put aside a moment ago is not hashed yet. The index stays as it is if that fails.
-            let _ = versions.settle(HASHED_BYTES_MAX);
-            versions.path_with(*hash)
-        });
-        found.map(PathText)
-    }
-
-    /// Answers with the bytes of a version, or has them wait for.
-    pub(super) fn content(&mut self, path: &TreePath, version: &str, reply: Answer) {
-        let answer = match self.seek(path, version) {
-            Ok(Sought::Found(report)) => Ok(Reply::Content(report)),
-            Ok(Sought::Elsewhere) if self.content_waiters.0.len() < WAITING_MAX => {
-                let (path, version) = (path.clone(), version.to_owned());
-                let deadline_ms = self.clock.elapsed_ms() + FETCH_MS_MAX;
-                // With nobody to ask, nothing comes.
-                let deadline_ms =
-                    if self.engine.peers().next().is_some() { deadline_ms } else { 0 };
-                let waiter = ContentWaiter { path, version, deadline_ms, reply };
-                self.content_waiters.0.push(waiter);
-                return self.answer_content_waiters();
-            }
-            Ok(Sought::Elsewhere) => {
-                Err(Refusal::new(RefusalKind::Busy, "too many clients wait for contents already"))
-            }
-            Err(refusal) => Err(refusal),
-        };
-        // The client may have gone.
-        let _ = reply.send(answer);
-    }
-
-    /// Answers those whose content has come, and those whose time is over.
-    pub(super) fn answer_content_waiters(&mut self) {
-        let now = self.clock.elapsed_ms();
-        for waiter in std::mem::take(&mut self.content_waiters.0) {
-            let answer = match self.seek(&waiter.path, &waiter.version) {
-                Ok(Sought::Found(report)) => Ok(Reply::Content(report)),
-                Ok(Sought::Elsewhere) if waiter.deadline_ms > now => {
-                    if !waiter.reply.is_closed() {
-                        self.content_waiters.0.push(waiter);
-                    }
-                    continue;
-                }
-                Ok(Sought::Elsewhere) => {
-                    let message = format!(
-                        "the bytes of version {} are not on this disk, and no connected master gave them: \
-                         `pleach masters` shows who is away",
-                        waiter.version
-                    );
-                    let refusal = Refusal::new(RefusalKind::Missing, message);
-                    Err(refusal.at(waiter.path.clone()))
-                }
-                Err(refusal) => Err(refusal),
-            };
-            let _ = waiter.reply.send(answer);
-        }
-    }
-
-    fn seek(&self, path: &TreePath, version: &str) -> Result<Sought, Refusal> {
-        let unfit = |message: &str| Refusal::new(RefusalKind::Unfit, message).at(path.clone());
-        let open = self.open_at(path)?;
-        let found = if version == "ancestor" {
-            let ancestor =
-                open.iter().find_map(|conflict| self.engine.replica().ancestor(conflict));
-            ancestor.ok_or_else(|| unfit("what its versions go back to is not known"))?
-        } else {
-            let versions: Vec<&Version> = open.iter().flat_map(|open| &open.versions).collect();
-            let stamp = stamp_of(path, &versions, version)?;
-            let found = versions.into_iter().find(|version| version.stamp == stamp);
-            found.cloned().ok_or_else(|| unfit("that version is gone"))?
-        };
-        if found.of == VersionOf::Deletion {
-            return Err(unfit("that version is a deletion: it has no content"));
-        }
-        let about = Conflict { path: path.clone(), kind: open[0].kind, versions: vec![found] };
-        let mut reports = self.report(&about).versions;
-        let Some(report) = reports.pop() else { return Ok(Sought::Elsewhere) };
-        let (file, link) = match &about.versions[0].body {
-            Body::Directory { .. } => return Err(unfit("it is a directory: it has no content")),
-            Body::Symlink { target, .. } => (None, Some(target.as_bytes().to_vec())),
-            Body::File(content) if content.size == 0 => (None, Some(Vec::new())),
-            Body::File(content) => match self.file_with(&content.hash) {
-                Some(file) => (Some(file), None),
-                None => return Ok(Sought::Elsewhere),
-            },
-        };
-        Ok(Sought::Found(Box::new(ContentReport { version: report, file, link })))
     }
 
     pub(super) fn settle(&mut self, path: &TreePath, choice: &Choice) -> Result<Reply, Refusal> {
@@ -208,10 +78,15 @@ impl Driver {
     ) -> Result<Choice, Refusal> {
         let open = self.open_at(path)?;
         let versions: Vec<&Version> = open.iter().flat_map(|open| &open.versions).collect();
-        if let Some(expected) = expect {
-            check_expected(path, &versions, expected)?;
-        }
         let me = self.facts.key.master();
+        // Who keeps what he has saved a moment ago can't know its id.
+        let is_saved = |version: &&&Version| {
+            *pick == Pick::Merged && version.stands && version.master == Some(me)
+        };
+        let saved = versions.iter().find(is_saved).map(|version| version.stamp);
+        if let Some(expected) = expect {
+            check_expected(path, &versions, expected, saved)?;
+        }
         let newest = |ours: bool| {
             let of = versions.iter().filter(|version| (version.master == Some(me)) == ours);
             of.map(|version| version.stamp).max()
@@ -219,12 +94,48 @@ impl Driver {
         let (stamp, whose) = match pick {
             Pick::Both => return Ok(Choice::KeepBoth),
             Pick::Version(id) => return Ok(Choice::Keep(stamp_of(path, &versions, id)?)),
+            Pick::Merged => return self.merged(path).map(Choice::Keep),
             Pick::Ours => (newest(true), "this master wrote none of the versions"),
             Pick::Theirs => (newest(false), "only this master wrote the versions"),
         };
         let message = format!("{whose}: `pleach conflicts show` lists them");
         let none = || Refusal::new(RefusalKind::NotFound, message).at(path.clone());
         stamp.map(Choice::Keep).ok_or_else(none)
+    }
+
+    /// What stands at the path, if somebody has edited it since the others were open, and this disk has that.
+    fn merged(&self, path: &TreePath) -> Result<Stamp, Refusal> {
+        let replica = self.engine.replica();
+        let merged = replica.merged(path).map_err(|error| {
+            let (kind, message) = match error {
+                NotMerged::NothingToMerge(_) => {
+                    let message = "what is open there are no versions of a file: keep one of them";
+                    (RefusalKind::Unfit, message.to_owned())
+                }
+                NotMerged::NotEdited { unseen, .. } => {
+                    let ids = unseen.into_iter().map(full_version_id);
+                    let ids: Vec<String> = ids.map(|id| id.chars().take(8).collect()).collect();
+                    let message = format!(
+                        "nobody has edited it since {} came: put into the file what it is to hold, \
+                         or keep one version",
+                        ids.join(", ")
+                    );
+                    (RefusalKind::Changed, message)
+                }
+            };
+            Refusal::new(kind, message).at(path.clone())
+        })?;
+        let stands = replica.tree().lookup(path).and_then(|node| replica.tree().body(node));
+        let base = self.engine.base();
+        let on_disk = base.find(path).and_then(|id| base.entry(id)).map(|entry| &entry.body);
+        match (stands, on_disk) {
+            (Some(stands), Some(on_disk)) if stands.same_bytes(on_disk) => Ok(merged),
+            _ => {
+                let message = "what stands is not on this disk yet: try again in a moment, or see what \
+                               `pleach status` says";
+                Err(Refusal::new(RefusalKind::Busy, message).at(path.clone()))
+            }
+        }
     }
 }
 
@@ -241,7 +152,7 @@ fn refusal(path: &TreePath, error: &ResolveError) -> Refusal {
 }
 
 /// The only version whose id begins so.
-fn stamp_of(path: &TreePath, versions: &[&Version], id: &str) -> Result<Stamp, Refusal> {
+pub(super) fn stamp_of(path: &TreePath, versions: &[&Version], id: &str) -> Result<Stamp, Refusal> {
     let all = versions.iter().map(|version| version.stamp);
     let mut fitting: Vec<Stamp> =
         all.filter(|stamp| full_version_id(*stamp).starts_with(id)).collect();
@@ -262,17 +173,21 @@ fn stamp_of(path: &TreePath, versions: &[&Version], id: &str) -> Result<Stamp, R
     }
 }
 
-/// Whether the open versions are those that somebody knows of, all of them and no others.
+/// Whether the open versions are those that somebody knows of, all of them and no others. What that person
+/// has `saved` may be there in place of one of them.
 fn check_expected(
     path: &TreePath,
     versions: &[&Version],
     expected: &[String],
+    saved: Option<Stamp>,
 ) -> Result<(), Refusal> {
-    let ids: Vec<String> = versions.iter().map(|version| full_version_id(version.stamp)).collect();
-    let is_known = |id: &&String| expected.iter().any(|known| id.starts_with(known.as_str()));
-    let is_open = |known: &&String| ids.iter().any(|id| id.starts_with(known.as_str()));
-    let new = ids.iter().filter(|id| !is_known(id)).count();
-    let gone = expected.iter().filter(|known| !is_open(known)).count();
+    let fits = |known: &String, stamp| full_version_id(stamp).starts_with(known.as_str());
+    let is_known = |stamp| expected.iter().any(|known| fits(known, stamp));
+    let is_open = |known| versions.iter().any(|version| fits(known, version.stamp));
+    let stamps = versions.iter().map(|version| version.stamp);
+    let new = stamps.filter(|&stamp| !is_known(stamp) && Some(stamp) != saved).count();
+    let replaced = usize::from(saved.is_some_and(|saved| !is_known(saved)));
+    let gone = expected.iter().filter(|&known| !is_open(known)).count().saturating_sub(replaced);
     if new == 0 && gone == 0 {
         return Ok(());
     }

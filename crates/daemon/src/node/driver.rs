@@ -85,7 +85,7 @@ pub(super) struct Driver {
     pub(super) events: broadcast::Sender<EventReport>,
     pub(super) facts: Facts,
     pub(super) waiters: Waiters,
-    pub(super) content_waiters: super::conflicts::ContentWaiters,
+    pub(super) content_waiters: super::reading::ContentWaiters,
     pub(super) restorers: super::restore::Restorers,
     pub(super) clock: Clock,
     pub(super) isolated: bool,

@@ -297,6 +297,9 @@ impl Hand {
         if let Err(error) = self.disk.retain(hash, bytes) {
             tracing::error!(%error, %hash, "a conflict's version could not be kept");
             self.tell(fetch_failed(hash, FetchFailure::of_disk(&error)));
+        } else {
+            // Somebody may wait to read it.
+            self.tell(Input::Tick);
         }
     }
 

@@ -14,9 +14,11 @@
 //! those who ask it something.
 
 mod answer;
+mod conflict_news;
 mod conflicts;
 mod content;
 mod driver;
+mod forward;
 mod hand;
 mod history;
 mod membership;
@@ -24,6 +26,7 @@ mod outputs;
 mod peer_problems;
 mod ports;
 mod progress;
+mod reading;
 mod recording;
 mod refusals;
 mod restore;
@@ -43,6 +46,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use crate::control::{Call, EventReport, Refusal, RefusalKind, Reply, Request};
 use crate::disk::{Dirty, Hints};
 use crate::net::Network;
+pub use conflict_news::{ConflictListener, ConflictNews};
 use driver::Job;
 pub use start::{NodeBuilder, StartError};
 
@@ -139,13 +143,14 @@ impl Node {
 
     /// Stops cleanly: what is being written to the tree is finished, what is being looked at is left, state
     /// is saved, connections are closed.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let Self { handle, threads, network, hints, .. } = self;
+        let (threads, hints) = (std::mem::take(&mut self.threads), self.hints.clone());
+        let (jobs, network) = (self.handle.jobs.clone(), self.network.clone());
         let stopped = tokio::task::spawn_blocking(move || {
             // The driver may have ended already.
-            let _ = handle.jobs.send(Job::Stop);
-            drop(handle);
+            let _ = jobs.send(Job::Stop);
+            drop(jobs);
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a thread of the node has panicked");
@@ -156,9 +161,19 @@ impl Node {
             hints.add(Dirty::RootGone);
         });
         network.shutdown().await;
-        drop(network);
+        drop((network, self));
         if let Err(error) = stopped.await {
             tracing::error!(%error, "the node did not stop cleanly");
         }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // With a full queue the driver finds out at its next job.
+        let _ = self.handle.jobs.try_send(Job::Stop);
+        // Who waits for hints on a thread of the runtime finds out by this.
+        self.hints.add(Dirty::RootGone);
     }
 }

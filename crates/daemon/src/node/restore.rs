@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pleach_core::engine::FormerUse;
 use pleach_core::values::Restoring;
 use pleach_core::vocabulary::{ContentHash, TreePath};
 
@@ -45,7 +46,7 @@ impl Driver {
                 let mut wanted = plan.contents();
                 wanted.retain(|hash, _| !self.has(hash));
                 let now = self.clock.now();
-                self.engine.want_former(now, &wanted);
+                self.engine.want_former(now, FormerUse::Restore, &wanted);
                 let deadline_ms = now.monotonic_ms.saturating_add(asked.timeout_ms);
                 let wanted = wanted.into_keys().collect();
                 self.restorers.0 = Some(Restorer { asked, wanted, deadline_ms, reply });
@@ -66,7 +67,7 @@ impl Driver {
             self.restorers.0 = Some(restorer);
             return;
         }
-        self.engine.want_former(now, &Default::default());
+        self.engine.want_former(now, FormerUse::Restore, &Default::default());
         // Something may have changed meanwhile. Nobody would be told if the client has gone.
         let done = match restorer.reply.is_closed() {
             true => Ok(Vec::new()),

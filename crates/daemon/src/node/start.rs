@@ -3,29 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use libp2p::Multiaddr;
-use pleach_core::engine::{Changes, Engine, Hint, Identity, Input, OpenError, Signer, Stored};
+use pleach_core::engine::{Changes, Engine, Identity, OpenError, Signer, Stored};
 use pleach_core::replica::Replica;
 use pleach_core::values::{ChangeId, Signature};
-use pleach_core::vocabulary::{ContentHash, StoreId, TreePath, WriterId};
+use pleach_core::vocabulary::{ContentHash, StoreId, WriterId};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::content::Contents;
 use super::driver::{Chore, Clock, Driver, Facts, Job};
 use super::hand::Hand;
 use super::{
-    Node, NodeHandle, answer, conflicts, peer_problems, ports, progress, recording, refusals,
-    restore, tally, verify,
+    Node, NodeHandle, answer, forward, peer_problems, ports, progress, reading, recording,
+    refusals, restore, tally, verify,
 };
 use crate::config::{Config, ReplicateOwner};
-use crate::control::{self, Call};
+use crate::control;
 use crate::disk::{
-    Cleaner, Dirty, Disk, DiskOptions, Echoes, Hints, LateWriters, Owners, Retention, Root,
-    SpecialBits, VersionId, Watcher,
+    Cleaner, Disk, DiskOptions, LateWriters, Owners, Retention, Root, SpecialBits, Watcher,
 };
 use crate::identity::MasterKey;
 use crate::net::{Discovery, NetConfig, NetError, NetEvents, Network, Speaks};
@@ -198,7 +197,7 @@ impl NodeBuilder {
             spawn("driver", move || driver.run()).map_err(spawned)?,
             spawn("hand", move || hand.run()).map_err(spawned)?,
         ];
-        forward(net_events, calls_out, hints.clone(), echoes, &jobs);
+        forward::forward(net_events, calls_out, (hints.clone(), stopping.clone()), echoes, &jobs);
         Ok(Node { handle, threads, network, stopping, writing, fault, hints })
     }
 
@@ -302,7 +301,7 @@ fn driver(
         events: handle.events.clone(),
         facts,
         waiters: answer::Waiters::default(),
-        content_waiters: conflicts::ContentWaiters::default(),
+        content_waiters: reading::ContentWaiters::default(),
         restorers: restore::Restorers::default(),
         clock: Clock::start(),
         isolated: false,
@@ -440,67 +439,4 @@ impl Signer for KeySigner {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
-}
-
-/// Takes events and calls to the driver. Each waits for its turn on a blocking thread, so that a busy
-/// driver slows its senders down and nothing else.
-fn forward(
-    mut events: NetEvents,
-    mut calls: mpsc::Receiver<Call>,
-    hints: Hints,
-    echoes: Echoes,
-    jobs: &SyncSender<Job>,
-) {
-    let hint_jobs = jobs.clone();
-    tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Handle::current();
-        loop {
-            let dirty = runtime.block_on(hints.next());
-            let (hints, late) = sorted(echoes.leave_out(dirty));
-            let hints = (!hints.is_empty()).then(|| Job::Input(Input::Hints(hints)));
-            let late = (!late.is_empty()).then(|| Job::LateWriters(late));
-            if hints.into_iter().chain(late).any(|job| hint_jobs.send(job).is_err()) {
-                return;
-            }
-        }
-    });
-    let net_jobs = jobs.clone();
-    tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Handle::current();
-        while let Some(event) = runtime.block_on(events.recv()) {
-            if net_jobs.send(Job::Net(event)).is_err() {
-                return;
-            }
-        }
-    });
-    let call_jobs = jobs.clone();
-    tokio::task::spawn_blocking(move || {
-        while let Some(call) = calls.blocking_recv() {
-            if call_jobs.send(Job::Call(call)).is_err() {
-                return;
-            }
-        }
-    });
-}
-
-/// What is for the engine, and the versions that somebody writes to.
-fn sorted(dirty: Vec<Dirty>) -> (Vec<Hint>, Vec<VersionId>) {
-    let (mut hints, mut late) = (Vec::new(), Vec::new());
-    for dirty in dirty {
-        hints.push(match dirty {
-            // A look finds out whether it is gone.
-            Dirty::RootGone => Hint::Directory(TreePath::root()),
-            Dirty::Overflow => Hint::Subtree(TreePath::root()),
-            Dirty::Directory(path) => Hint::Directory(path),
-            Dirty::Written(path) => Hint::Written(path),
-            Dirty::Name(path) => Hint::Changed(path),
-            Dirty::Removed(path) => Hint::Removed(path),
-            Dirty::Renamed(from, to) => Hint::Renamed(from, to),
-            Dirty::Late(version) => {
-                late.push(version);
-                continue;
-            }
-        });
-    }
-    (hints, late)
 }

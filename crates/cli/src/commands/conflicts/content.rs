@@ -8,13 +8,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use pleach_core::vocabulary::TreePath;
-use pleach_daemon::control::{Client, ContentReport, PathText, Reply, Request};
+use pleach_daemon::control::{
+    Client, ClientError, ContentReport, PathText, Refusal, RefusalKind, Reply, Request,
+};
 use rustix::fs::{Mode, OFlags};
 
-use crate::asking::{ask, daemon};
+use crate::asking::daemon;
 use crate::failure::{Code, Failure};
 use crate::output::Output;
 use crate::place;
+
+/// What the versions go back to, as a version is called.
+pub(super) const ANCESTOR: &str = "ancestor";
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 1 << 18;
@@ -57,17 +62,32 @@ impl Content {
         path: &TreePath,
         version: &str,
     ) -> Result<Self, Failure> {
+        let sought = Self::sought(client, root, path, version)?;
+        sought.map_err(|refusal| ClientError::Refused(refusal).into())
+    }
+
+    /// The same; a refusal if no connected master has them.
+    pub(super) fn sought(
+        client: &mut Client,
+        root: &Path,
+        path: &TreePath,
+        version: &str,
+    ) -> Result<Result<Self, Refusal>, Failure> {
         let mut tries = TRIES_MAX;
         loop {
             let request = Request::Content { path: PathText(path.clone()), id: version.to_owned() };
-            let report = ask(client, request, |reply| match reply {
-                Reply::Content(report) => Some(*report),
-                _ => None,
-            })?;
+            let report = match client.call(request) {
+                Ok(Reply::Content(report)) => *report,
+                Ok(_) => return Err(super::other_answer()),
+                Err(ClientError::Refused(refusal)) if refusal.kind == RefusalKind::Missing => {
+                    return Ok(Err(refusal));
+                }
+                Err(error) => return Err(error.into()),
+            };
             let ContentReport { version, file, link } = report;
-            let Some(at) = file else { return Ok(Self::Bytes(link.unwrap_or_default())) };
+            let Some(at) = file else { return Ok(Ok(Self::Bytes(link.unwrap_or_default()))) };
             let wrong = match checked(root, &at, version.hash.as_deref()) {
-                Ok(Some(file)) => return Ok(Self::File(file)),
+                Ok(Some(file)) => return Ok(Ok(Self::File(file))),
                 Ok(None) => "its bytes are being replaced".to_owned(),
                 Err(error) => error.to_string(),
             };

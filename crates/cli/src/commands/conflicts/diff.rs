@@ -5,10 +5,12 @@ use std::path::Path;
 
 use pleach_core::values::{ConflictKind, VersionOf};
 use pleach_core::vocabulary::TreePath;
-use pleach_daemon::control::{Client, ConflictReport, PathText, VersionKind, VersionReport};
+use pleach_daemon::control::{
+    Client, ClientError, ConflictReport, PathText, Refusal, VersionKind, VersionReport,
+};
 use serde::Serialize;
 
-use super::content::Content;
+use super::content::{ANCESTOR, Content};
 use super::{at, no_conflict};
 use crate::asking::daemon;
 use crate::failure::{Code, Failure};
@@ -29,6 +31,9 @@ pub(super) struct DiffReport {
     to: String,
     /// Whether it is what the versions go back to that this one is compared with.
     from_ancestor: bool,
+    /// In how many places the versions changed the same lines of that, each to something else; none if not all
+    /// of them are text.
+    overlaps: Option<usize>,
     /// The unified diff; none if one of the two is no text.
     text: Option<String>,
 }
@@ -64,22 +69,30 @@ pub(super) fn compare(
     let mut compared = Vec::new();
     for conflict in open {
         let remark = || (None, DiffText::Remark(render::no_diff(conflict)));
-        let (base, versions) = comparing.parts(conflict)?;
+        let Parts { base, versions, lost } = comparing.parts(conflict)?;
+        compared.extend(lost.map(|lost| (None, DiffText::Remark(lost))));
         let Some(base) = base.filter(|_| !versions.is_empty()) else {
             compared.push(remark());
             continue;
         };
-        for version in versions {
+        let sides: Vec<&Side> = versions.iter().map(|version| &version.0).collect();
+        let overlaps = match base.2 {
+            true => render::overlaps(&base.0, &sides),
+            false => None,
+        };
+        for version in &versions {
             let text = render::unified(&base.0, &version.0);
             let report = DiffReport {
                 path: PathText(path.clone()),
                 from: base.1.clone(),
-                to: version.1,
+                to: version.1.clone(),
                 from_ancestor: base.2,
+                overlaps: overlaps.as_ref().map(|(count, _)| *count),
                 text: text.text().map(|text| String::from_utf8_lossy(text).into_owned()),
             };
             compared.push((Some(report), text));
         }
+        compared.extend(overlaps.map(|(_, text)| (None, text)));
         if conflict.kind == ConflictKind::DeletedAndEdited {
             compared.push(remark());
         }
@@ -90,6 +103,13 @@ pub(super) fn compare(
 /// One side, the id of its version, and whether it is the ancestor.
 type Part = (Side, String, bool);
 
+/// What is compared with what: a base, and the versions; what is to be said of the lack of an ancestor.
+struct Parts {
+    base: Option<Part>,
+    versions: Vec<Part>,
+    lost: Option<String>,
+}
+
 struct Comparing<'a> {
     client: &'a mut Client,
     root: &'a Path,
@@ -97,33 +117,45 @@ struct Comparing<'a> {
 }
 
 impl Comparing<'_> {
-    /// What is compared with what: a base, and the versions.
-    fn parts(&mut self, conflict: &ConflictReport) -> Result<(Option<Part>, Vec<Part>), Failure> {
+    fn parts(&mut self, conflict: &ConflictReport) -> Result<Parts, Failure> {
         let has_bytes = |version: &&VersionReport| {
             version.of == VersionOf::Content && version.what != VersionKind::Directory
         };
         let mut versions = Vec::new();
         for version in conflict.versions.iter().filter(has_bytes) {
-            versions.push((self.side(version, &version.id)?, version.id.clone(), false));
+            let side = self.sought(version, &version.id)?.map_err(ClientError::Refused)?;
+            versions.push((side, version.id.clone(), false));
         }
-        let ancestor = conflict.ancestor.as_ref().filter(|ancestor| ancestor.here == Some(true));
-        let base = match ancestor {
-            Some(version) => Some((self.side(version, "ancestor")?, version.id.clone(), true)),
-            // What stands is compared with the others.
-            None if versions.len() > 1 => Some(versions.remove(0)),
-            None => None,
+        let Some(ancestor) = &conflict.ancestor else {
+            let base = (versions.len() > 1).then(|| versions.remove(0));
+            return Ok(Parts { base, versions, lost: None });
         };
-        Ok((base, versions))
+        if let Ok(side) = self.sought(ancestor, ANCESTOR)? {
+            let base = Some((side, ancestor.id.clone(), true));
+            return Ok(Parts { base, versions, lost: None });
+        }
+        let lost = render::lost_ancestor(ancestor, "compared with what stands");
+        // What stands is compared with the others.
+        let base = (versions.len() > 1).then(|| versions.remove(0));
+        Ok(Parts { base, versions, lost: Some(lost) })
     }
 
-    fn side(&mut self, version: &VersionReport, name: &str) -> Result<Side, Failure> {
+    /// A version, with its bytes; a refusal if nobody has them who is connected.
+    fn sought(
+        &mut self,
+        version: &VersionReport,
+        name: &str,
+    ) -> Result<Result<Side, Refusal>, Failure> {
         let label = render::side_label(version, name);
         if version.size.unwrap_or(0) > COMPARED_BYTES_MAX {
-            return Ok(Side::large(label, version.size.unwrap_or(0)));
+            return Ok(Ok(Side::large(label, version.size.unwrap_or(0))));
         }
+        let mut content = match Content::sought(self.client, self.root, self.path, name)? {
+            Ok(content) => content,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let mut bytes = Vec::new();
-        let mut content = Content::of(self.client, self.root, self.path, name)?;
         content.copy_to(&mut bytes).map_err(|e| Failure::new(format!("{}: {e}", self.path)))?;
-        Ok(Side::of(label, bytes))
+        Ok(Ok(Side::of(label, bytes)))
     }
 }

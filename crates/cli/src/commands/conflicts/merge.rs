@@ -1,4 +1,5 @@
-//! `pleach conflicts diff PATH --tool CMD`: the user's merge tool, with git's variables and names.
+//! `pleach conflicts diff PATH --tool CMD`: the user's merge tool, with git's variables and names. More than two
+//! versions are merged one after the other.
 //!
 //! What the tool leaves in `MERGED` is put at the path by rename, as a save is, and once the daemon has taken
 //! it up the conflict is closed with it. Whatever changes meanwhile, here or elsewhere, ends this before
@@ -9,7 +10,6 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pleach_core::values::VersionOf;
@@ -19,14 +19,14 @@ use pleach_daemon::control::{
 };
 use rustix::fs::XattrFlags;
 use serde::Serialize;
-use tempfile::TempDir;
 
-use super::content::{self, Content};
+use super::content::{self, ANCESTOR, Content};
+use super::desk::{Desk, left_as_it_was};
 use super::{at, no_conflict};
 use crate::asking::daemon;
 use crate::failure::{Code, Failure};
 use crate::output::Output;
-use crate::place;
+use crate::{place, render};
 
 /// How long the daemon may take to see what was put at the path.
 const SEEN_PATIENCE: Duration = Duration::from_secs(60);
@@ -54,18 +54,16 @@ pub(in crate::commands) fn merge(
     let client = daemon(&root)?;
     let mut merging = Merging { client, root, path: tree_path };
     let conflict = merging.conflict()?;
-    let desk = merging.desk()?;
-    merging.lay_out(&conflict, &desk)?;
-    let before = desk.merged_hash()?;
-    let run = run(tool, &desk);
-    let outcome = run.and_then(|()| {
-        if desk.merged_hash()? == before {
-            let message = format!("{}: the tool left MERGED as it was", merging.path);
-            return Err(Failure::new(message).next(
-                "to keep one version as it is: pleach conflicts resolve PATH --keep VERSION",
-            ));
+    let desk = Desk::new(&merging.path)?;
+    if let Some(lost) = merging.lay_out_base(&conflict, &desk)? {
+        output.remark(|_| lost)?;
+    }
+    let stood = &conflict.versions[0];
+    let outcome = merging.fold(&conflict, &desk, tool).and_then(|()| {
+        match Some(desk.merged_hash()?) == stood.hash {
+            true => Err(left_as_it_was()),
+            false => merging.take(&conflict, &desk),
         }
-        merging.take(&conflict, &desk)
     });
     match outcome {
         Ok(()) => {
@@ -76,34 +74,11 @@ pub(in crate::commands) fn merge(
             })?;
             Ok(Code::Done)
         }
-        Err(failure) if desk.merged_hash().is_ok_and(|now| now != before) => {
+        Err(failure) if desk.merged_hash().is_ok_and(|now| Some(now) != stood.hash) => {
             let kept = desk.keep();
             Err(Failure::new(format!("{failure}; what was merged is in {}", kept.display())))
         }
         Err(failure) => Err(failure),
-    }
-}
-
-/// The files that the tool works on.
-struct Desk {
-    directory: TempDir,
-    base: PathBuf,
-    local: PathBuf,
-    remote: PathBuf,
-    merged: PathBuf,
-}
-
-impl Desk {
-    fn merged_hash(&self) -> Result<String, Failure> {
-        let hash = File::open(&self.merged).and_then(|mut file| content::hash(&mut file));
-        hash.map_err(|e| Failure::new(format!("cannot read {}: {e}", self.merged.display())))
-    }
-
-    /// Leaves the files where they are.
-    fn keep(self) -> PathBuf {
-        let Self { directory, merged, .. } = self;
-        let _ = directory.keep();
-        merged
     }
 }
 
@@ -132,56 +107,53 @@ impl Merging {
         };
         let conflict = of_files.next().ok_or_else(|| unfit("there are no two files to merge"))?;
         match (conflict.versions.len(), of_files.next()) {
-            (2, None) => Ok(conflict),
-            _ => Err(unfit("more than two versions are open, and a tool merges two")),
+            (2.., None) => Ok(conflict),
+            _ => Err(unfit("more than one conflict of files is open there")),
         }
     }
 
-    fn desk(&self) -> Result<Desk, Failure> {
-        let failed = |e| Failure::new(format!("cannot make a scratch directory: {e}"));
-        let directory =
-            tempfile::Builder::new().prefix("pleach-merge-").tempdir().map_err(failed)?;
-        let name = self.path.names().last().map_or(&b"file"[..], |name| name.as_bytes());
-        let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&dot| dot > 0);
-        let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-        // Room for what is put between, in a name of at most 255 bytes.
-        let (stem, extension) =
-            (&stem[..stem.len().min(120)], &extension[..extension.len().min(100)]);
-        let file = |part: &str| {
-            let name = [stem, part.as_bytes(), extension].concat();
-            directory.path().join(std::ffi::OsStr::from_bytes(&name))
-        };
-        let (base, local, remote, merged) =
-            (file("_BASE"), file("_LOCAL"), file("_REMOTE"), file("_MERGED"));
-        Ok(Desk { directory, base, local, remote, merged })
+    /// What all versions go back to; empty without, as git has it. What is to be said if it is lost.
+    fn lay_out_base(
+        &mut self,
+        conflict: &ConflictReport,
+        desk: &Desk,
+    ) -> Result<Option<String>, Failure> {
+        let mut base = create(&desk.base)?;
+        let Some(ancestor) = &conflict.ancestor else { return Ok(None) };
+        match Content::sought(&mut self.client, &self.root, &self.path, ANCESTOR)? {
+            Ok(mut content) => {
+                content.copy_to(&mut base).map_err(|e| unwritten(&desk.base, e)).map(|()| None)
+            }
+            Err(_) => Ok(Some(render::lost_ancestor(ancestor, "BASE is empty"))),
+        }
     }
 
-    /// Local is what stands, remote the other one; without an ancestor the base is empty, as git has it.
-    fn lay_out(&mut self, conflict: &ConflictReport, desk: &Desk) -> Result<(), Failure> {
-        let [local, remote] = &conflict.versions[..] else {
-            return Err(no_conflict(&self.path));
-        };
-        let ancestor = conflict.ancestor.as_ref().filter(|ancestor| ancestor.here == Some(true));
-        let mut put = |place: &Path, version: Option<&str>| {
-            let failed =
-                |e: io::Error| Failure::new(format!("cannot write {}: {e}", place.display()));
-            let mut file = File::create(place).map_err(failed)?;
-            if let Some(version) = version {
-                let mut content = Content::of(&mut self.client, &self.root, &self.path, version)?;
-                content.copy_to(&mut file).map_err(failed)?;
-            }
-            Ok(())
-        };
-        put(&desk.base, ancestor.map(|_| "ancestor"))?;
-        put(&desk.local, Some(&local.id))?;
-        put(&desk.remote, Some(&remote.id))?;
-        put(&desk.merged, Some(&local.id))
+    /// Has the tool merge what stands with the first of the others, what came of that with the second, and so
+    /// on.
+    fn fold(&mut self, conflict: &ConflictReport, desk: &Desk, tool: &str) -> Result<(), Failure> {
+        let stood = &conflict.versions[0];
+        self.put(&desk.merged, stood)?;
+        for other in &conflict.versions[1..] {
+            std::fs::copy(&desk.merged, &desk.local).map_err(|e| unwritten(&desk.local, e))?;
+            self.put(&desk.remote, other)?;
+            desk.work(tool)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, place: &Path, version: &VersionReport) -> Result<(), Failure> {
+        let mut file = create(place)?;
+        let mut content = Content::of(&mut self.client, &self.root, &self.path, &version.id)?;
+        content.copy_to(&mut file).map_err(|e| unwritten(place, e))
     }
 
     /// Puts what was merged at the path, waits until the daemon has seen it, and settles the conflict so.
     fn take(&mut self, conflict: &ConflictReport, desk: &Desk) -> Result<(), Failure> {
         let merged = desk.merged_hash()?;
-        let (stood, other) = (&conflict.versions[0], &conflict.versions[1]);
+        let (stood, others) = (&conflict.versions[0], &conflict.versions[1..]);
+        // One that it is equal to is no other version any more.
+        let others: Vec<&VersionReport> =
+            others.iter().filter(|other| other.hash.as_ref() != Some(&merged)).collect();
         let is_same = |now: ConflictReport| ids(&now) == ids(conflict);
         if !self.conflict().is_ok_and(is_same) {
             let message = format!("{}: somebody has edited or settled it meanwhile", self.path);
@@ -194,8 +166,7 @@ impl Merging {
             let is_merged = |open: &ConflictReport| {
                 open.versions.iter().any(|v| v.stands && v.hash.as_ref() == Some(&merged))
             };
-            if open.is_empty() && other.hash.as_ref() == Some(&merged) {
-                // It is what the other one was: that is no conflict any more.
+            if open.is_empty() && others.is_empty() {
                 return Ok(());
             }
             if let Some(open) = open.into_iter().find(is_merged) {
@@ -210,11 +181,11 @@ impl Merging {
         };
         let standing = now.versions.iter().find(|version| version.stands);
         let Some(standing) = standing else { return Err(no_conflict(&self.path)) };
-        let expect = vec![standing.id.clone(), other.id.clone()];
+        let expect = others.iter().copied().chain([standing]).map(|version| version.id.clone());
         let request = Request::Resolve {
             path: PathText(self.path.clone()),
             choice: Pick::Version(standing.id.clone()),
-            expect: Some(expect),
+            expect: Some(expect.collect()),
             dry_run: false,
         };
         match self.client.call(request) {
@@ -263,39 +234,14 @@ fn copy_xattrs(old: &File, new: &File) {
     }
 }
 
-fn ids(conflict: &ConflictReport) -> Vec<&str> {
-    conflict.versions.iter().map(|version| &*version.id).collect()
+fn create(place: &Path) -> Result<File, Failure> {
+    File::create(place).map_err(|e| unwritten(place, e))
 }
 
-/// Runs the tool: one that git knows by its name, or a line for the shell.
-fn run(tool: &str, desk: &Desk) -> Result<(), Failure> {
-    let line = match tool {
-        "meld" => r#"meld --output="$MERGED" "$LOCAL" "$BASE" "$REMOTE""#,
-        "vimdiff" => r#"vimdiff -f -c '4wincmd w | wincmd J' "$LOCAL" "$BASE" "$REMOTE" "$MERGED""#,
-        "nvimdiff" => {
-            r#"nvim -d -f -c '4wincmd w | wincmd J' "$LOCAL" "$BASE" "$REMOTE" "$MERGED""#
-        }
-        "kdiff3" => r#"kdiff3 --auto -o "$MERGED" "$BASE" "$LOCAL" "$REMOTE""#,
-        line if line.contains('$') => line,
-        other => {
-            let message = format!("{other}: this is no tool that is known by its name");
-            return Err(Failure::usage(message).next(
-                "say how it is run, for the shell: --tool 'CMD \"$LOCAL\" \"$BASE\" \"$REMOTE\" -o \"$MERGED\"'",
-            ));
-        }
-    };
-    let ran = Command::new("sh")
-        .args(["-c", line])
-        .env("BASE", &desk.base)
-        .env("LOCAL", &desk.local)
-        .env("REMOTE", &desk.remote)
-        .env("MERGED", &desk.merged)
-        .status();
-    match ran {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(Failure::new(format!("the tool ended with {status}: nothing is settled")))
-        }
-        Err(e) => Err(Failure::new(format!("cannot run a shell: {e}"))),
-    }
+fn unwritten(place: &Path, error: io::Error) -> Failure {
+    Failure::new(format!("cannot write {}: {error}", place.display()))
+}
+
+fn ids(conflict: &ConflictReport) -> Vec<&str> {
+    conflict.versions.iter().map(|version| &*version.id).collect()
 }

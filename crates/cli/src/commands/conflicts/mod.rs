@@ -1,6 +1,7 @@
 //! `pleach conflicts [DIR] [--check]`, and what is done about one of them, a file each
 
 mod content;
+mod desk;
 mod diff;
 mod merge;
 mod resolve;
@@ -25,6 +26,12 @@ pub(super) use diff::diff;
 pub(super) use merge::merge;
 pub(super) use resolve::resolve;
 pub(super) use view::view;
+
+/// How many paths are looked at one by one.
+const LOOKED_AT_MAX: usize = 1_000;
+
+/// How long that may take.
+const LOOK_MS_MAX: u64 = 60_000;
 
 pub(super) fn list(conflicts: &Conflicts, output: &Output) -> Result<Code, Failure> {
     let root = place::root_of(conflicts.store.dir.as_deref())?;
@@ -81,6 +88,16 @@ fn at(client: &mut Client, path: &TreePath) -> Result<Vec<ConflictReport>, Failu
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Has the daemon take up what is at these paths on the disk.
+fn look(client: &mut Client, paths: Vec<PathText>) -> Result<(), Failure> {
+    // One look at everything costs less than very many names.
+    let paths = if paths.len() > LOOKED_AT_MAX { Vec::new() } else { paths };
+    ask(client, Request::Look { paths, timeout_ms: LOOK_MS_MAX }, |reply| match reply {
+        Reply::Done => Some(()),
+        _ => None,
+    })
 }
 
 fn other_answer() -> Failure {

@@ -13,7 +13,7 @@ use pleach_core::vocabulary::TreePath;
 use pleach_daemon::control::{Client, ClientError, PathText, Pick, RefusalKind, Reply, Request};
 use serde::Serialize;
 
-use super::{all, no_conflict};
+use super::{all, look, no_conflict};
 use crate::arguments::Resolve;
 use crate::asking::daemon;
 use crate::failure::{Code, Failure};
@@ -52,14 +52,25 @@ struct Store {
 }
 
 impl Store {
-    fn read(root: &Path) -> Result<Self, Failure> {
-        let mut client = daemon(root)?;
-        let mut open: BTreeMap<PathText, BTreeSet<String>> = BTreeMap::new();
-        for conflict in all(&mut client)? {
+    fn of(root: &Path) -> Result<Self, Failure> {
+        let mut store = Self { client: daemon(root)?, open: BTreeMap::new() };
+        store.read()?;
+        Ok(store)
+    }
+
+    fn read(&mut self) -> Result<(), Failure> {
+        self.open.clear();
+        for conflict in all(&mut self.client)? {
             let ids = conflict.versions.into_iter().map(|version| version.id);
-            open.entry(conflict.path).or_default().extend(ids);
+            self.open.entry(conflict.path).or_default().extend(ids);
         }
-        Ok(Self { client, open })
+        Ok(())
+    }
+
+    /// Has the last saves of these files count.
+    fn look(&mut self, paths: Vec<PathText>) -> Result<(), Failure> {
+        look(&mut self.client, paths)?;
+        self.read()
     }
 }
 
@@ -68,14 +79,14 @@ pub(in crate::commands) fn resolve(asked: &Resolve, output: &Output) -> Result<C
     let mut targets: Vec<(PathBuf, PathText)> = Vec::new();
     if asked.all {
         let root = place::root_of(None)?;
-        let store = Store::read(&root)?;
+        let store = Store::of(&root)?;
         targets.extend(store.open.keys().map(|path| (root.clone(), path.clone())));
         stores.insert(root, store);
     }
     for path in &asked.paths {
         let (root, path) = place::path_in_store(path)?;
         if !stores.contains_key(&root) {
-            stores.insert(root.clone(), Store::read(&root)?);
+            stores.insert(root.clone(), Store::of(&root)?);
         }
         let named = named(&stores[&root], path, asked.force)?;
         targets.extend(named.into_iter().map(|path| (root.clone(), path)));
@@ -85,6 +96,12 @@ pub(in crate::commands) fn resolve(asked: &Resolve, output: &Output) -> Result<C
     if !asked.expect.is_empty() && targets.len() > 1 {
         let message = format!("--expect is about one conflict, and {} are named", targets.len());
         return Err(Failure::usage(message));
+    }
+    if asked.keep == Pick::Merged {
+        for (root, store) in &mut stores {
+            let of_store = targets.iter().filter(|(other, _)| other == root);
+            store.look(of_store.map(|(_, path)| path.clone()).collect())?;
+        }
     }
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for (root, path) in targets {

@@ -10,7 +10,7 @@ use automerge::{ChangeHash, ObjId, ReadDoc};
 use super::{Document, value_bytes};
 use crate::replica::register::{Birth, Carried, Content, Register, Value, Written};
 use crate::replica::schema::{self, Object, Slot};
-use crate::values::ChangeId;
+use crate::values::{Body, ChangeId};
 use crate::vocabulary::{NodeId, Stamp};
 
 /// How many writes of one file are looked at, going back from a version of it.
@@ -38,11 +38,7 @@ impl Document {
     }
 
     /// What the file held before this content was written, and before that, and so on.
-    pub(crate) fn written_before(
-        &self,
-        node: NodeId,
-        content: Stamp,
-    ) -> BTreeMap<Stamp, crate::values::Body> {
+    pub(crate) fn written_before(&self, node: NodeId, content: Stamp) -> BTreeMap<Stamp, Body> {
         let mut before = BTreeMap::new();
         let mut done = BTreeSet::new();
         let mut ahead = vec![content];
@@ -71,6 +67,19 @@ impl Document {
         let carried = own.value.carried;
         replaced.retain(|old| !carried.iter().any(|carried| carried.stamp == old.stamp));
         replaced
+    }
+
+    /// What was open in the file when this content of it was written, what stood then among it.
+    pub(crate) fn contents_before(&self, node: NodeId, content: Stamp) -> Vec<Body> {
+        let hash = self.change_with(content);
+        let meta = hash.and_then(|hash| self.engine.get_change_meta_by_hash(&hash));
+        let seen = meta.map_or_else(Vec::new, |meta| self.contents_seen(node, &meta.deps));
+        let values = seen.into_iter().map(|written| written.value);
+        let bodies = values.flat_map(|value| {
+            let carried = value.carried.into_iter().map(|carried| carried.body);
+            carried.chain([value.body])
+        });
+        bodies.collect()
     }
 
     /// The values of a register of a node as of these changes; where it had not been written by then, the one

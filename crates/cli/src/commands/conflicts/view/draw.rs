@@ -10,10 +10,11 @@ use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, Wrap};
 use super::state::{Said, Screen, State};
 use crate::render::{self, LineKind};
 
-const KEYS: [(&str, &str); 8] = [
+const KEYS: [(&str, &str); 9] = [
     ("up, down, PgUp, PgDn, Home, End", "choose a conflict, or scroll"),
     ("1 to 9", "keep this version, on every master"),
     ("b", "keep all: the others get names of their own"),
+    ("m", "keep what you have edited the file to hold"),
     ("d, Enter", "what each version changed"),
     ("r", "look again what is open"),
     ("y, n", "yes, no"),

@@ -116,6 +116,9 @@ impl View {
     fn settle(&mut self, choice: Pick) -> Result<(), Failure> {
         let Some(conflict) = self.state.selected() else { return Ok(()) };
         let path = conflict.path.clone();
+        if choice == Pick::Merged {
+            super::look(&mut self.client, vec![path.clone()])?;
+        }
         let here = self.state.open.iter().filter(|other| other.path == path);
         let ids = |report: &ConflictReport| {
             report.versions.iter().map(|version| version.id.clone()).collect::<Vec<_>>()

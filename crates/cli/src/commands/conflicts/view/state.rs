@@ -165,6 +165,11 @@ impl State {
                 "Keep all versions".to_owned(),
                 "What stands stays; the others get names of their own beside it.".to_owned(),
             ),
+            KeyCode::Char('m') => (
+                Pick::Merged,
+                "Keep what the file holds now, as you have edited it".to_owned(),
+                "What is open beside it is closed.".to_owned(),
+            ),
             KeyCode::Char(digit @ '1'..='9') => {
                 let number = digit as usize - '0' as usize;
                 let Some(version) = conflict.versions.get(number - 1) else {

@@ -105,6 +105,9 @@ fn version_is_kept_once_it_is_confirmed() {
     assert_eq!(settled, Ask::Settle(Pick::Version("bbbbbbbb".to_owned())));
     press(&mut state, KeyCode::Char('b'));
     assert_eq!(press(&mut state, KeyCode::Char('y')), Ask::Settle(Pick::Both));
+    press(&mut state, KeyCode::Char('m'));
+    assert!(screen(&state, 110, 18).contains("Keep what the file holds now"));
+    assert_eq!(press(&mut state, KeyCode::Char('y')), Ask::Settle(Pick::Merged));
     assert_eq!(press(&mut state, KeyCode::Char('3')), Ask::Nothing);
     assert_eq!(state.said, Some(Said::Bad("there is no version 3 here".to_owned())));
 }
