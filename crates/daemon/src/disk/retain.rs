@@ -21,7 +21,7 @@ impl Disk {
     /// program may still write to that version.
     pub fn retain(&self, hash: ContentHash, bytes: Option<&[u8]>) -> io::Result<()> {
         let is_at_hand = bytes.is_some() || self.staging.has(hash);
-        let is_moved = !is_at_hand && self.versions.hashes().contains(&hash);
+        let is_moved = !is_at_hand && self.versions.is_known(hash);
         if is_moved || self.versions.keep_at_rest(hash) {
             self.staging.discard(hash);
             return Ok(());
@@ -64,8 +64,7 @@ impl Versions {
     /// midst of being written may have another content the next moment.
     fn keep_at_rest(&self, hash: ContentHash) -> bool {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-        let kept = self.list(None).into_iter().filter(|kept| kept.hash == Some(hash));
-        kept.into_iter().any(|kept| {
+        self.with_content(hash).into_iter().any(|kept| {
             let seen = stat_at(self.directory(), name_of(kept.id)).ok().and_then(Seen::node);
             let is_as_hashed =
                 seen.is_some_and(|seen| (seen.size, seen.modified) == (kept.size, kept.mtime));

@@ -328,12 +328,14 @@ impl Versions {
         self.index().write()
     }
 
+    /// Those that had this content when they were hashed, oldest first.
+    pub(super) fn with_content(&self, hash: ContentHash) -> Vec<Kept> {
+        let index = self.index();
+        index.with_content(hash).filter_map(|id| index.kept.get(&id).cloned()).collect()
+    }
+
     fn find_hashed(&self, hash: ContentHash) -> Option<File> {
-        let candidates: Vec<Kept> = {
-            let index = self.index();
-            index.with_content(hash).rev().filter_map(|id| index.kept.get(&id).cloned()).collect()
-        };
-        for kept in candidates {
+        for kept in self.with_content(hash).into_iter().rev() {
             let Ok(file) = self.open_version(kept.id) else { continue };
             let Ok(now) = stat_handle(&file) else { continue };
             if (now.size, now.modified) == (kept.size, kept.mtime) {
