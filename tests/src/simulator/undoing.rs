@@ -39,12 +39,11 @@ impl World {
         }
         let now_us = self.now_us;
         let this = &mut self.masters[master];
-        let is_kept = |hash| this.kept(&hash).is_some();
-        let bytes = bytes_of(&wanted).map(|(hash, _)| (hash, is_kept(hash)));
+        let bytes = bytes_of(&wanted).map(|(hash, _)| (hash, this.has(&hash)));
         let Some(running) = &mut this.running else { return };
         let now = running.moment(now_us);
         running.engine.want_former(now, FormerUse::Restore, &BTreeMap::new());
-        let is_here = bytes.is_none_or(|(hash, kept)| kept || running.engine.is_at_hand(&hash));
+        let is_here = bytes.is_none_or(|(hash, here)| here || running.engine.is_kept(&hash));
         if is_here && !running.engine.replica().tree().is_live(wanted.node) {
             if let Some((hash, _)) = bytes {
                 self.oracle.brought_back(&hash, master);
