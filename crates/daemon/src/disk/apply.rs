@@ -32,6 +32,8 @@ const HELD_EFFECTS_MIN: usize = 64;
 pub(crate) enum Stop {
     /// Something else is there.
     Differs,
+    /// Nothing is where only we put something.
+    Unparked,
     /// The system said no; the path is added by the caller.
     Errno(Errno),
     /// Something else that can be said.
@@ -264,6 +266,7 @@ impl<'a> Run<'a> {
                 Outcome::Done { fingerprint }
             }
             Err(Stop::Differs) => Outcome::Differs,
+            Err(Stop::Unparked) => Outcome::Unparked,
             Err(Stop::Problem(problem)) => Outcome::Failed(problem),
             Err(Stop::Errno(errno)) => Outcome::Failed(problem(errno, &told_path(effect))),
         }
@@ -401,6 +404,10 @@ impl<'a> Run<'a> {
 
     fn rename(&mut self, from: &Location, to: &Location, expected: &Fingerprint) -> Step {
         let (source, target) = (self.spot(from)?, self.spot(to)?);
+        let is_parked = matches!(from, Location::Parked(_, path) if path.is_root());
+        if is_parked && matches!(source.stat(), Err(Stop::Differs)) {
+            return Err(Stop::Unparked);
+        }
         let before = self.guard(from, &source, expected)?;
         self.disk.at(Before::Move);
         move_entry(&source, &target)?;

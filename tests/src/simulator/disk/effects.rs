@@ -237,7 +237,11 @@ impl Disk {
         expected: &Fingerprint,
     ) -> Result<Fingerprint, Outcome> {
         let source = self.slot(from)?;
-        let key = self.occupant(&source).ok_or(Outcome::Differs)?;
+        let missing = match from {
+            Location::Parked(_, path) if path.is_root() => Outcome::Unparked,
+            _ => Outcome::Differs,
+        };
+        let key = self.occupant(&source).ok_or(missing)?;
         self.guard(batch, key, expected)?;
         let target = self.slot(to)?;
         if self.occupant(&target).is_some() {
