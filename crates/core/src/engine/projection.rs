@@ -241,6 +241,8 @@ impl Engine {
             self.effect_ended(now, &mut plan, index, outcome);
         }
         self.touched.append(&mut plan.take_displaced());
+        // A plan has considered them.
+        drop(self.base.take_parted());
         // What could not be set right, because its effect failed, stays ours.
         let mut after = plan.disturbed();
         after.retain(|&id| id != BaseId::ROOT && self.base.entry(id).is_some());

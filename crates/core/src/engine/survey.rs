@@ -129,6 +129,7 @@ impl Engine {
         let moving = self.moving_directories(&snapshot);
         let (local, performed) = self.replica.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
+        self.touched.extend(self.base.take_parted());
         known.extend(&snapshot.seen);
         let base = &self.base;
         self.doubtful.retain(|id, _| base.entry(*id).is_some() && !known.contains(id));
