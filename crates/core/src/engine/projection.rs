@@ -326,7 +326,7 @@ impl Engine {
 
     /// What has left the parking area is somewhere in the tree, or was removed: all of it is looked at.
     fn seek_unparked(&mut self, now: u64, effect: &Effect) {
-        if let Effect::Move { from: Location::Parked(id, _), .. } = effect {
+        if let Some(id) = effect.parked() {
             self.unparked.insert(BaseId(id.0));
             self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
         }

@@ -191,6 +191,19 @@ impl Effect {
         }
     }
 
+    /// In the parking area, where the effect expects to find something.
+    #[must_use]
+    pub fn parked(&self) -> Option<ParkingId> {
+        let source = match self {
+            Self::Move { from, .. } => from,
+            other => other.target(),
+        };
+        match source {
+            Location::Parked(id, _) => Some(*id),
+            Location::Tree(_) => None,
+        }
+    }
+
     /// What it leaves in its place, if it puts a file or symbolic link or sets the attributes of something.
     #[must_use]
     pub fn leaves(&self) -> Option<Left> {

@@ -32,8 +32,6 @@ const HELD_EFFECTS_MIN: usize = 64;
 pub(crate) enum Stop {
     /// Something else is there.
     Differs,
-    /// Nothing is where only we put something.
-    Unparked,
     /// The system said no; the path is added by the caller.
     Errno(Errno),
     /// Something else that can be said.
@@ -265,11 +263,19 @@ impl<'a> Run<'a> {
                 self.note_echo(effect, fingerprint);
                 Outcome::Done { fingerprint }
             }
+            Err(Stop::Differs) if self.has_left_parking(effect) => Outcome::Unparked,
             Err(Stop::Differs) => Outcome::Differs,
-            Err(Stop::Unparked) => Outcome::Unparked,
             Err(Stop::Problem(problem)) => Outcome::Failed(problem),
             Err(Stop::Errno(errno)) => Outcome::Failed(problem(errno, &told_path(effect))),
         }
+    }
+
+    /// Whether nothing is in the parking area where the effect expects something.
+    fn has_left_parking(&self, effect: &Effect) -> bool {
+        effect.parked().is_some_and(|id| {
+            let name = id.0.to_string();
+            stat_at(self.disk.root.parking(), &*name) == Err(Errno::NOENT)
+        })
     }
 
     /// What was put or set right is heard of by the watcher, and known.
@@ -404,10 +410,6 @@ impl<'a> Run<'a> {
 
     fn rename(&mut self, from: &Location, to: &Location, expected: &Fingerprint) -> Step {
         let (source, target) = (self.spot(from)?, self.spot(to)?);
-        let is_parked = matches!(from, Location::Parked(_, path) if path.is_root());
-        if is_parked && matches!(source.stat(), Err(Stop::Differs)) {
-            return Err(Stop::Unparked);
-        }
         let before = self.guard(from, &source, expected)?;
         self.disk.at(Before::Move);
         move_entry(&source, &target)?;

@@ -73,8 +73,13 @@ impl Disk {
                 }
                 Outcome::Done { fingerprint }
             }
+            Err(Outcome::Differs) if self.has_left_parking(effect) => Outcome::Unparked,
             Err(outcome) => outcome,
         }
+    }
+
+    fn has_left_parking(&self, effect: &Effect) -> bool {
+        effect.parked().is_some_and(|id| !self.parked.contains_key(&id))
     }
 
     fn locate(&self, location: &Location) -> Option<InodeKey> {
@@ -237,11 +242,7 @@ impl Disk {
         expected: &Fingerprint,
     ) -> Result<Fingerprint, Outcome> {
         let source = self.slot(from)?;
-        let missing = match from {
-            Location::Parked(_, path) if path.is_root() => Outcome::Unparked,
-            _ => Outcome::Differs,
-        };
-        let key = self.occupant(&source).ok_or(missing)?;
+        let key = self.occupant(&source).ok_or(Outcome::Differs)?;
         self.guard(batch, key, expected)?;
         let target = self.slot(to)?;
         if self.occupant(&target).is_some() {
