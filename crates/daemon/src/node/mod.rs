@@ -33,6 +33,7 @@ mod restore;
 mod start;
 mod tally;
 mod verify;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
