@@ -438,6 +438,7 @@ impl Engine {
         let waiting = self.touched.len() + self.stalled.len() + self.doubted.len();
         if waiting == 0 {
             self.unstage_left_over();
+            self.forget_acts_done();
         }
         if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();

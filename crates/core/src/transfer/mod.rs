@@ -431,6 +431,12 @@ impl Transfer {
         self.wants.contains_key(hash)
     }
 
+    /// The content that a node waits for.
+    #[must_use]
+    pub fn wanted_by(&self, node: NodeId) -> Option<ContentHash> {
+        self.by_node.get(&node).copied()
+    }
+
     /// A master came: what failed is worth another try at once.
     pub fn retry_now(&mut self) {
         self.retry_until(u64::MAX);

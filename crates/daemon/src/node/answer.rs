@@ -35,6 +35,7 @@ impl Driver {
                     false => self.settle(&path.0, &choice),
                 })
             }
+            Request::Follow { timeout_ms } => return self.follow(timeout_ms, reply),
             Request::Log(asked) => self.log(asked),
             Request::Versions { path } => self.versions(&path.0).map(Reply::Versions),
             Request::Restore(asked) => return self.restore(asked, reply),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pleach_core::engine::{Hint, Input};
+use pleach_core::engine::{Followed, Followup, Hint, Input};
 use pleach_core::values::{BLOCKED_MAX, Problem, ProblemKind};
 use pleach_core::vocabulary::{TreePath, VersionVector};
 
@@ -15,10 +15,13 @@ use crate::control::{
 /// How many calls may wait at a time.
 const WAITERS_MAX: usize = 256;
 
+/// What is said of what was settled or restored while this disk does not have it.
+const NOT_HERE_YET: &str = "this master's disk does not have it yet: see `pleach status`";
+
 /// How much of a reason is told.
 const REASON_LETTERS_MAX: usize = 300;
 
-/// Calls of `wait` that have not been answered yet.
+/// Calls that are not answered before something else has happened.
 #[derive(Default)]
 pub(super) struct Waiters(Vec<Waiter>);
 
@@ -37,6 +40,8 @@ enum Goal {
     Looked(u64),
     /// That all connected masters have these changes on their disks.
     Projected(VersionVector),
+    /// That this disk has what was settled and restored here.
+    Followed(Followed),
 }
 
 impl Waiters {
@@ -60,15 +65,27 @@ impl Driver {
         self.survey(hints, Goal::Looked, timeout_ms, reply);
     }
 
+    /// Waits until this disk has what was settled and restored here.
+    pub(super) fn follow(&mut self, timeout_ms: u64, reply: Answer) {
+        self.await_goal(timeout_ms, reply, |driver| Goal::Followed(driver.engine.follow()));
+    }
+
     fn survey(&mut self, hints: Vec<Hint>, goal: fn(u64) -> Goal, timeout_ms: u64, reply: Answer) {
+        self.await_goal(timeout_ms, reply, |driver| {
+            driver.input(Input::Hints(hints));
+            let goal = goal(driver.engine.surveys_started() + 1);
+            driver.input(Input::Flush);
+            goal
+        });
+    }
+
+    fn await_goal(&mut self, timeout_ms: u64, reply: Answer, goal: impl FnOnce(&mut Self) -> Goal) {
         if self.waiters.0.len() >= WAITERS_MAX {
             let busy = Refusal::new(RefusalKind::Busy, "too many callers wait already");
             let _ = reply.send(Err(busy));
             return;
         }
-        self.input(Input::Hints(hints));
-        let goal = goal(self.engine.surveys_started() + 1);
-        self.input(Input::Flush);
+        let goal = goal(self);
         let deadline_ms = self.clock.elapsed_ms().saturating_add(timeout_ms);
         self.waiters.0.push(Waiter { reply, deadline_ms, goal });
     }
@@ -77,43 +94,45 @@ impl Driver {
     pub(super) fn answer_waiters(&mut self) {
         let now = self.clock.elapsed_ms();
         for mut waiter in std::mem::take(&mut self.waiters.0) {
-            if let Goal::Surveyed(surveys) = waiter.goal
-                && self.engine.surveys_finished() >= surveys
-            {
-                waiter.goal = Goal::Projected(self.engine.replica().version_vector().clone());
-            }
             let is_over = waiter.deadline_ms <= now;
-            let answer = match waiter.goal {
-                Goal::Looked(surveys) if self.engine.surveys_finished() >= surveys => {
-                    Ok(Reply::Done)
-                }
-                Goal::Looked(_) if is_over => {
-                    let message =
-                        "the directory is still being looked at: `pleach status` tells more";
-                    Err(Refusal::new(RefusalKind::Busy, message))
-                }
-                Goal::Looked(_) => {
-                    self.keep_waiting(waiter);
-                    continue;
-                }
-                Goal::Surveyed(_) | Goal::Projected(_) => {
-                    let waiting_for = self.missing(&waiter.goal);
-                    let converged = waiting_for.is_empty();
-                    if !converged && !is_over {
-                        self.keep_waiting(waiter);
-                        continue;
-                    }
-                    Ok(Reply::Wait(WaitReport { converged, waiting_for }))
-                }
-            };
-            // The client may have gone.
-            let _ = waiter.reply.send(answer);
+            match self.answer_to(&mut waiter.goal, is_over) {
+                // The client may have gone.
+                Some(answer) => drop(waiter.reply.send(answer)),
+                None if waiter.reply.is_closed() => {}
+                None => self.waiters.0.push(waiter),
+            }
         }
     }
 
-    fn keep_waiting(&mut self, waiter: Waiter) {
-        if !waiter.reply.is_closed() {
-            self.waiters.0.push(waiter);
+    /// What to answer whoever waits for this; none if that is still to be waited for.
+    fn answer_to(&self, goal: &mut Goal, is_over: bool) -> Option<Result<Reply, Refusal>> {
+        if let Goal::Surveyed(surveys) = *goal
+            && self.engine.surveys_finished() >= surveys
+        {
+            *goal = Goal::Projected(self.engine.replica().version_vector().clone());
+        }
+        let refused = |kind, message: &str| Some(Err(Refusal::new(kind, message)));
+        match goal {
+            Goal::Looked(surveys) if self.engine.surveys_finished() >= *surveys => {
+                Some(Ok(Reply::Done))
+            }
+            Goal::Looked(_) if is_over => refused(
+                RefusalKind::Busy,
+                "the directory is still being looked at: `pleach status` tells more",
+            ),
+            Goal::Looked(_) => None,
+            Goal::Surveyed(_) | Goal::Projected(_) => {
+                let waiting_for = self.missing(goal);
+                let converged = waiting_for.is_empty();
+                (converged || is_over)
+                    .then(|| Ok(Reply::Wait(WaitReport { converged, waiting_for })))
+            }
+            Goal::Followed(followed) => match self.engine.followup(followed) {
+                Followup::OnDisk => Some(Ok(Reply::Done)),
+                Followup::UnderWay if !is_over => None,
+                Followup::UnderWay => refused(RefusalKind::Busy, NOT_HERE_YET),
+                Followup::Blocked => refused(RefusalKind::Failed, NOT_HERE_YET),
+            },
         }
     }
 
