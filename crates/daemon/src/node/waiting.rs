@@ -125,7 +125,7 @@ impl Driver {
                 let waiting_for = self.missing(goal);
                 let converged = waiting_for.is_empty();
                 (converged || is_over)
-                    .then(|| Ok(Reply::Wait(WaitReport { converged, waiting_for })))
+                    .then_some(Ok(Reply::Wait(WaitReport { converged, waiting_for })))
             }
             Goal::Followed(followed) => match self.engine.followup(followed) {
                 Followup::OnDisk => Some(Ok(Reply::Done)),
