@@ -66,9 +66,9 @@ impl Engine {
             let fewer = plan.deferred.len() < touched.len();
             let rest = if fewer { &mut self.touched } else { &mut self.stalled };
             rest.append(&mut plan.deferred);
-            if self.touched.is_empty() && self.transfer.has_inline() {
+            if self.touched.is_empty() && self.transfer.at_hand.has_inline() {
                 self.stage_for_stalled();
-                self.transfer.clear_inline();
+                self.transfer.at_hand.clear_inline();
             }
             return;
         }
@@ -183,7 +183,7 @@ impl Engine {
         for &node in self.stalled.iter().chain(self.doubted.keys()) {
             let entry = self.replica.tree().entry(node);
             if let Some(Body::File(FileContent { hash, .. })) = entry.map(|entry| entry.body) {
-                contents.extend(self.transfer.spill(&hash).map(|bytes| (hash, bytes)));
+                contents.extend(self.transfer.at_hand.spill(&hash).map(|bytes| (hash, bytes)));
             }
         }
         if !contents.is_empty() {
@@ -218,9 +218,9 @@ impl Engine {
     }
 
     pub(super) fn availability(&self, hash: &ContentHash) -> Availability {
-        if let Some(bytes) = self.transfer.inline(hash) {
+        if let Some(bytes) = self.transfer.at_hand.inline(hash) {
             Availability::Inline(bytes.clone())
-        } else if self.transfer.is_staged(hash) {
+        } else if self.transfer.at_hand.is_staged(hash) {
             Availability::Staged
         } else if let Some((path, _)) = self.find_content(hash) {
             Availability::Local(path)
@@ -305,7 +305,7 @@ impl Engine {
                 (problem.kind, effect)
             {
                 // It is not where it was thought to be: asked for anew when tried again.
-                self.transfer.consumed(&content.hash);
+                self.transfer.at_hand.consumed(&content.hash);
             }
             self.blocked(now, &retry, problem);
             return;
@@ -384,14 +384,14 @@ impl Engine {
     fn keep_in_mind(&mut self, now: u64, effect: &Effect) {
         match effect {
             Effect::PutFile { content, source: PutSource::Staged, .. } => {
-                self.transfer.consumed(&content.hash);
+                self.transfer.at_hand.consumed(&content.hash);
             }
             Effect::PutFile { content, source: PutSource::Inline(_), .. } => {
                 // It may have come twice: with the change, and because it was asked for.
-                if self.transfer.take_staged(&content.hash) {
+                if self.transfer.at_hand.take_staged(&content.hash) {
                     self.unstage(content.hash);
                 }
-                self.transfer.consumed(&content.hash);
+                self.transfer.at_hand.consumed(&content.hash);
             }
             Effect::Move { from, to: Location::Tree(to), expected }
                 if expected.kind == Kind::Directory =>

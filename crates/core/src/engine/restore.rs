@@ -68,8 +68,6 @@ impl Engine {
     pub fn restore(&mut self, now: Moment, wanted: &[Restoring]) {
         self.replica.set_time(now.unix_ms);
         let local = self.replica.restore(wanted);
-        self.publish(local, Vec::new());
-        self.advance(now.monotonic_ms);
-        self.seal();
+        self.act(now, local);
     }
 }
