@@ -260,6 +260,9 @@ fn after_the_worst_day_trees_are_equal_nothing_is_lost_and_status_is_clean() {
     cluster.await_connected();
     let tree = wait_until("the day is over", LEVEL_MAX, || level(&cluster));
     println!("{} files, level after {:?}", tree.file_count(), healed.elapsed());
+    for master in &cluster.masters {
+        println!("{} waits for {:?}", master.name(), missing(master).unwrap());
+    }
     let verdict = journal.into_inner().unwrap().judge(&cluster);
     println!("{verdict}");
     assert!(verdict.lost.is_empty(), "{verdict}");

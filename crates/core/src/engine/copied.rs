@@ -75,14 +75,12 @@ impl Engine {
     pub(super) fn await_others(&mut self, now: u64) {
         let Some(awaits) = &mut self.copied.awaits else { return };
         let until = *awaits.until_ms.get_or_insert(now + OTHERS_MS_MAX);
-        let (me, known) = (self.identity.master, self.replica.version_vector());
-        let members = self.replica.members();
-        let mut others = members.iter().filter(|other| !other.removed && other.master != me);
+        let known = self.replica.version_vector();
         let is_known = |other: MasterId| {
             awaits.heard.contains(&other)
                 && self.peers.get(other).is_some_and(|peer| known.covers(&peer.known))
         };
-        if now >= until || others.all(|other| is_known(other.master)) {
+        if now >= until || self.replica.members_but(self.identity.master).all(is_known) {
             self.copied.awaits = None;
             self.copied.disputed = disputed(&self.base, &self.replica);
         }

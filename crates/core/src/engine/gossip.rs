@@ -290,15 +290,27 @@ impl Engine {
             return;
         }
         if let Some(path) = self.replica.tree().path(node) {
-            let reason =
-                "no connected master holds its content: it comes when one that does connects; \
-                          what is here stays until then"
-                    .to_owned();
+            let reason = match self.are_all_connected() {
+                false => {
+                    "no connected master holds its content: it comes when one that does connects; \
+                     what is here stays until then"
+                }
+                true => {
+                    "no master holds its content any more, it was removed where it was written: save the \
+                     file, or restore a version of it (`pleach versions`); what is here stays until then"
+                }
+            };
+            let reason = reason.to_owned();
             let problem = Problem { kind: ProblemKind::ContentMissing, path, reason };
             if let Some(event) = self.problems.note(now, Blocked::Content(hash), problem) {
                 self.event(event);
             }
         }
+    }
+
+    fn are_all_connected(&self) -> bool {
+        let mut others = self.replica.members_but(self.identity.master);
+        others.all(|other| self.peers.get(other).is_some())
     }
 
     /// What this disk does not take, a person should know at once (P7). A version of a conflict that was

@@ -399,6 +399,12 @@ impl Replica {
         self.members.values().cloned().collect()
     }
 
+    /// The masters that are members, but this one.
+    pub(crate) fn members_but(&self, this: MasterId) -> impl Iterator<Item = MasterId> {
+        let is_other = move |member: &&Member| !member.removed && member.master != this;
+        self.members.values().filter(is_other).map(|member| member.master)
+    }
+
     /// The entry of a member, removed or not.
     #[must_use]
     pub fn member(&self, master: MasterId) -> Option<Member> {
