@@ -400,3 +400,27 @@ fn choice_of_what_is_not_open_changes_nothing() {
     assert_eq!(a.only_conflict().versions.len(), 2);
     assert_eq!(a.log.len(), known);
 }
+
+#[test]
+fn version_that_its_user_writes_over_is_gone_though_another_came_to_carry_it_meanwhile() {
+    let (mut a, mut b) = masters();
+    b.edit(&[], "g", "one");
+    b.edit(&[], "g", "another");
+    a.edit(&[], "g", "of a");
+    let seen = a.entry("g");
+    b.take(&a.log);
+    b.edit(&[], "g", "another one");
+    let mut open = b.only_conflict().versions.into_iter().map(|version| version.body);
+    assert!(open.any(|body| body == Body::File(file("of a"))), "b carries along what a wrote");
+    a.take(&b.log);
+
+    // The user of a has only seen what was there before all this came.
+    let content = file("of a again");
+    let inherits = Default::default();
+    a.act(&[], |directory| Act::Edit { directory, entry: seen, content, inherits });
+
+    let open = a.only_conflict().versions.into_iter().map(|version| version.body);
+    let open: Vec<Body> = open.collect();
+    assert_eq!(open, [Body::File(content), Body::File(file("another one"))]);
+    meet(&mut a, &mut b);
+}

@@ -129,8 +129,9 @@ pub struct Engine {
     /// what it may have left in their place.
     doubtful: BTreeMap<BaseId, Vec<Left>>,
     copied: copied::Copied,
-    /// Entries that the base has in the parking area and that are not there: a crash came after they left
-    /// it. The first look at everything finds them, or else they are gone.
+    /// Entries that the base has in the parking area and that are not there: a crash came after they left it,
+    /// or an effect took them out that failed all the same. A look at everything finds them, or else they are
+    /// gone.
     unparked: BTreeSet<BaseId>,
     /// What was last told to the others.
     announced: VersionVector,

@@ -241,6 +241,8 @@ impl Engine {
             self.effect_ended(now, &mut plan, index, outcome);
         }
         self.touched.append(&mut plan.take_displaced());
+        // A plan has considered them.
+        drop(self.base.take_parted());
         // What could not be set right, because its effect failed, stays ours.
         let mut after = plan.disturbed();
         after.retain(|&id| id != BaseId::ROOT && self.base.entry(id).is_some());
@@ -265,6 +267,9 @@ impl Engine {
         }
         if done {
             self.keep_in_mind(now, &plan.effects[index].effect);
+        }
+        if outcome == Outcome::Unparked {
+            self.seek_unparked(now, &plan.effects[index].effect);
         }
         let Completion { retry, look, problem } = plan.complete(&mut self.base, index, outcome);
         let sets = matches!(plan.effects[index].effect, Effect::SetAttributes { .. });
@@ -307,8 +312,8 @@ impl Engine {
         }
         let attempts = self.differed.entry(node).or_default();
         *attempts += 1;
+        // Until it is done once: another effect of the same plan may be about it as well.
         if *attempts > DIFFERS_MAX {
-            self.differed.remove(&node);
             let path = look.unwrap_or_else(TreePath::root);
             let reason = "what is there keeps changing while it is being replaced".to_owned();
             self.blocked(now, &retry, Problem { kind: ProblemKind::NeverSettles, path, reason });
@@ -316,6 +321,14 @@ impl Engine {
             self.doubted.extend(retry.into_iter().map(|node| (node, path.clone())));
         } else {
             self.touched.extend(retry);
+        }
+    }
+
+    /// What has left the parking area is somewhere in the tree, or was removed: all of it is looked at.
+    fn seek_unparked(&mut self, now: u64, effect: &Effect) {
+        if let Some(id) = effect.parked() {
+            self.unparked.insert(BaseId(id.0));
+            self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
         }
     }
 
@@ -341,6 +354,9 @@ impl Engine {
     fn unblocked(&mut self, node: NodeId) -> bool {
         let solved = self.problems.solved(&Blocked::Node(node));
         let was_blocked = solved.is_some();
+        if was_blocked {
+            self.differed.remove(&node);
+        }
         self.queued.extend(solved.map(Output::Event));
         self.touched.extend(self.blocked_with.remove(&node).unwrap_or_default());
         was_blocked

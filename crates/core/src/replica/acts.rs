@@ -186,37 +186,25 @@ impl Scribe<'_, '_> {
         if self.tree.kind(edited.node) != Some(body.kind()) {
             return self.beside(edited.node, body);
         }
+        let open =
+            self.tree.content_values(edited.node).into_iter().flat_map(|(stamp, content)| {
+                let Content { body, carried } = content;
+                carried.into_iter().chain([Carried { stamp, body }])
+            });
+        let mut open: Vec<Carried> = open.collect();
+        // It may be carried along itself by what came meanwhile.
         let seen_stamp = edited.contents.iter().max().copied();
-        let current = self.tree.content_values(edited.node);
-        let seen_body = current
-            .iter()
-            .find(|(stamp, _)| Some(*stamp) == seen_stamp)
-            .map(|(_, content)| content.body.clone());
-        let mut carried: Vec<Carried> = Vec::new();
-        for (stamp, content) in &current {
-            carried.extend(content.carried.iter().cloned());
-            if Some(*stamp) != seen_stamp {
-                carried.push(Carried { stamp: *stamp, body: content.body.clone() });
-            }
-        }
-        for source in inherits {
-            carried.extend(self.open_versions_at(source));
-        }
-        let ended = |other: &Body| {
-            other.same_bytes(&body) || seen_body.as_ref().is_some_and(|seen| seen.same_bytes(other))
+        let seen = open.iter().find(|version| Some(version.stamp) == seen_stamp);
+        let seen_body = seen.map(|version| version.body.clone());
+        let ended = |version: &Carried| {
+            let seen = seen_body.as_ref();
+            version.body.same_bytes(&body)
+                || seen.is_some_and(|seen| seen.same_bytes(&version.body))
         };
-        carried.retain(|version| !ended(&version.body));
-        carried.sort();
-        carried.dedup_by(|a, b| a.body.same_bytes(&b.body));
-        // The gate admits no more; the oldest have been looked at the longest.
-        carried.drain(..carried.len().saturating_sub(CARRIED_MAX));
-        // What comes back to where a delete has seen it: no delete has seen it by its new stamp.
-        for version in &mut carried {
-            if self.tree.has_removed(edited.node, version) {
-                version.stamp = self.draft.stamp();
-            }
-        }
-        carried.sort();
+        let inherited = inherits.iter().flat_map(|source| self.open_versions_at(source));
+        let inherited: Vec<Carried> = inherited.filter(|version| !ended(version)).collect();
+        open.retain(|version| !ended(version));
+        let carried = self.carried_at(edited.node, open, inherited);
         let content = Value::Content(Content { body, carried });
         let stamp = self.draft.register(edited.node, Register::Content, content);
         let absorbed = match seen_body {
@@ -225,6 +213,29 @@ impl Scribe<'_, '_> {
         };
         let written = SmallVec::from_elem((edited.node, stamp), 1);
         Performed { written, absorbed, ..Performed::default() }
+    }
+
+    /// What a new content of a node carries along: what is open there, and what it inherits from another.
+    fn carried_at(
+        &mut self,
+        node: NodeId,
+        mut open: Vec<Carried>,
+        mut inherited: Vec<Carried>,
+    ) -> Vec<Carried> {
+        open.sort();
+        open.dedup();
+        // By its old stamp it would count as ended here: a delete has seen it, or others have, elsewhere, who
+        // don't carry it here.
+        let back = open.iter_mut().filter(|version| self.tree.has_removed(node, version));
+        for version in back.chain(&mut inherited) {
+            version.stamp = self.draft.stamp();
+        }
+        let mut carried = [open, inherited].concat();
+        carried.sort();
+        carried.dedup_by(|a, b| a.body.same_bytes(&b.body));
+        // The gate admits no more; the oldest have been looked at the longest.
+        carried.drain(..carried.len().saturating_sub(CARRIED_MAX));
+        carried
     }
 
     /// What its author wrote at the path of a node that is no such thing, as the file that stood there is

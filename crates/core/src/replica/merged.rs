@@ -1,7 +1,7 @@
 //! Merges by hand: a file that was edited while its conflict was open holds what its author made of all
 //! versions, and may be kept as that.
 
-use super::{Causality, Replica};
+use super::Replica;
 use crate::values::{ChangeId, Conflict, Version, VersionOf};
 use crate::vocabulary::{Kind, NodeId, Stamp, TreePath};
 

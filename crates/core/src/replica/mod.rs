@@ -138,7 +138,7 @@ impl Replica {
             Some(bytes) => {
                 let mut updates = Vec::new();
                 let document = Document::load(bytes, &mut |update| updates.push(update))?;
-                let _ = tree.absorb(updates, document.past());
+                let _ = tree.absorb(updates, &document);
                 document
             }
         };
@@ -146,7 +146,7 @@ impl Replica {
         if let Some((change, _)) = received.refused.first() {
             return Err(OpenError::Log(change.id));
         }
-        let _ = tree.absorb(received.updates, document.past());
+        let _ = tree.absorb(received.updates, &document);
         document.set_writer(writer);
         let members = document.members();
         Ok(Self { document, tree, members, unix_ms: 0 })
@@ -180,7 +180,7 @@ impl Replica {
             let committed = draft.commit();
             self.note(committed, &mut local, &mut updates);
         }
-        local.delta = self.tree.absorb(updates, self.document.past());
+        local.delta = self.tree.absorb(updates, &self.document);
         (local, progress.performed)
     }
 
@@ -231,7 +231,7 @@ impl Replica {
     fn finish(&mut self, committed: Result<Option<Committed>, gate::Refusal>) -> Local {
         let (mut local, mut updates) = (Local::default(), Vec::new());
         self.note(committed, &mut local, &mut updates);
-        local.delta = self.tree.absorb(updates, self.document.past());
+        local.delta = self.tree.absorb(updates, &self.document);
         local
     }
 
@@ -272,7 +272,7 @@ impl Replica {
             }
         }
         self.receive_run(run, &mut merged, &mut updates);
-        merged.delta = self.tree.absorb(updates, self.document.past());
+        merged.delta = self.tree.absorb(updates, &self.document);
         merged.gap |= self.document.waiting() > 0;
         merged
     }

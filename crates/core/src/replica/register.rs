@@ -151,6 +151,9 @@ pub trait Causality {
     /// Known for every `later` that holds a delete or a place of a directory other than its first.
     fn saw(&self, later: ChangeId, earlier: ChangeId) -> bool;
 
+    /// The change that has this stamp; none if it isn't known.
+    fn change_of(&self, stamp: Stamp) -> Option<ChangeId>;
+
     /// Whether neither had seen the other.
     fn concurrent(&self, a: ChangeId, b: ChangeId) -> bool {
         !self.saw(a, b) && !self.saw(b, a)

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use automerge::{ChangeHash, ObjId, ReadDoc};
 
 use super::{Document, value_bytes};
-use crate::replica::register::{Birth, Carried, Content, Register, Value, Written};
+use crate::replica::register::{Birth, Carried, Causality, Content, Register, Value, Written};
 use crate::replica::schema::{self, Object, Slot};
 use crate::values::{Body, ChangeId};
 use crate::vocabulary::{NodeId, Stamp};
@@ -153,5 +153,16 @@ impl Document {
 
     pub(crate) fn change_with(&self, stamp: Stamp) -> Option<ChangeHash> {
         self.engine.hash_for_opid(&ObjId::Id(stamp.counter, schema::actor(stamp.writer), 0))
+    }
+}
+
+impl Causality for Document {
+    fn saw(&self, later: ChangeId, earlier: ChangeId) -> bool {
+        self.past().saw(later, earlier)
+    }
+
+    fn change_of(&self, stamp: Stamp) -> Option<ChangeId> {
+        let meta = self.engine.get_change_meta_by_hash(&self.change_with(stamp)?)?;
+        Some(ChangeId { writer: stamp.writer, sequence: meta.seq })
     }
 }

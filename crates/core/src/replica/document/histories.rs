@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::{body, directory, document, file, place};
 use super::*;
-use crate::replica::{Causality, Content, Deletion, Value};
+use crate::replica::{Content, Deletion, Value};
 use crate::testing::search::cases;
 use crate::values::Signature;
 use crate::vocabulary::Mode;

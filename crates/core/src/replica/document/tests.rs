@@ -112,7 +112,7 @@ fn concurrent_values_are_all_kept_until_one_has_seen_them() {
     };
     assert_eq!(values.len(), 2);
     assert!(values[0].stamp < values[1].stamp);
-    assert!(a.past().concurrent(values[0].change(), values[1].change()));
+    assert!(a.concurrent(values[0].change(), values[1].change()));
 
     let (both, _, updates) = commit(&mut a, |d| d.register(f, Register::Content, content(b"c")));
     assert!(matches!(&updates[..], [Update::Register(_, _, values)] if values.len() == 1));

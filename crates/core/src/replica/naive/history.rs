@@ -477,13 +477,17 @@ impl Acting<'_> {
         let (source, target) = (&self.entries[from], &self.entries[to]);
         let new = self.tree.contents(source[0]).unwrap();
         let old = self.tree.contents(target[0]).unwrap();
-        let mut carried = old.open;
-        carried.extend(new.open);
+        let mut inherited = new.open;
         for &hidden in &source[1..] {
             let hidden = self.tree.contents(hidden).unwrap();
-            carried.push(Carried { stamp: hidden.stamp, body: hidden.body });
-            carried.extend(hidden.open);
+            inherited.push(Carried { stamp: hidden.stamp, body: hidden.body });
+            inherited.extend(hidden.open);
         }
+        // Others have seen them elsewhere, and carry none of them here.
+        for version in &mut inherited {
+            version.stamp = draft.stamp(target[0], &new.body);
+        }
+        let carried = [old.open, inherited].concat();
         self.write(draft, target[0], new.body, carried);
         self.absorb_equals(draft, target, &old.body);
         for &node in source {

@@ -2,7 +2,7 @@
 //!
 //! 1. Derived change by change, in any order and batching, is the same as from scratch, conflicts too.
 //! 2. R1, asserted by the evaluator.
-//! 3. No bytes are lost that nobody knowingly ended.
+//! 3. No bytes are lost that nobody knowingly ended; none are there that somebody wrote others over.
 //! 4. R15: an act on a settled store does what it does to a plain directory.
 //! 5. What an absorption says it touched is all that differs.
 //!
@@ -67,6 +67,10 @@ struct Player {
     tokens: u32,
     made: BTreeSet<Body>,
     ended: BTreeSet<Body>,
+    /// Those that were written over in the only file that ever held them.
+    written_over: BTreeSet<Body>,
+    /// Those that came to a second file, by a rename over it.
+    moved_over: BTreeSet<Body>,
     log: Vec<String>,
 }
 
@@ -103,7 +107,8 @@ fn plain_deed(mut tree: Plain, deed: &Deed) -> Plain {
 impl Player {
     fn new(dice: Dice, play: Play) -> Self {
         let (made, ended) = (BTreeSet::new(), BTreeSet::new());
-        Self { dice, play, tokens: 0, made, ended, log: vec![] }
+        let (written_over, moved_over) = (BTreeSet::new(), BTreeSet::new());
+        Self { dice, play, tokens: 0, made, ended, written_over, moved_over, log: vec![] }
     }
 
     fn token(&mut self) -> Body {
@@ -188,8 +193,15 @@ impl Player {
             unseen = self.some_merged_places(master);
         }
         let before = (self.play == Play::Wild).then(|| (master.picture(), by_node(&master.tree)));
+        if let Deed::MoveOver(from, _) = deed {
+            self.moved_over.insert(plain(&master.picture())[from].clone());
+        }
         let ended = master.perform(deed, unseen);
-        self.ended.extend(ended.iter().map(|body| body.with_mtime(Default::default())));
+        let ended = ended.iter().map(|body| body.with_mtime(Default::default()));
+        if let Deed::Edit(..) | Deed::MoveOver(..) = deed {
+            self.written_over.extend(ended.clone());
+        }
+        self.ended.extend(ended);
         if let Some((picture, conflicts)) = before {
             assert_delta_tells_all(&picture, &conflicts, master);
         }
@@ -249,7 +261,7 @@ impl Player {
         picture
     }
 
-    fn assert_nothing_lost(&self, picture: &Picture) {
+    fn assert_just_what_nobody_ended(&self, picture: &Picture) {
         let mut present: BTreeSet<Body> = plain(picture).into_values().collect();
         for conflict in &picture.conflicts {
             if matches!(conflict.kind, ConflictKind::Edited | ConflictKind::SameName) {
@@ -259,6 +271,9 @@ impl Player {
         }
         for body in &self.made {
             assert!(self.ended.contains(body) || present.contains(body), "lost {body:?}");
+        }
+        for body in self.written_over.difference(&self.moved_over) {
+            assert!(!present.contains(body), "{body:?} is there, though its author replaced it");
         }
     }
 
@@ -278,7 +293,7 @@ impl Player {
             }
             let picture = self.settle(&mut masters);
             if self.play == Play::Model {
-                self.assert_nothing_lost(&picture);
+                self.assert_just_what_nobody_ended(&picture);
                 self.act_on_settled_store(&mut masters);
             }
         }

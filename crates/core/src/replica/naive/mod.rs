@@ -41,6 +41,13 @@ impl Causality for Changes {
     fn saw(&self, later: ChangeId, earlier: ChangeId) -> bool {
         self.get(&later).is_some_and(|later| later.saw(earlier))
     }
+
+    fn change_of(&self, stamp: Stamp) -> Option<ChangeId> {
+        let writer = (ChangeId { writer: stamp.writer, sequence: 0 })..;
+        let mut changes = self.range(writer).take_while(|(id, _)| id.writer == stamp.writer);
+        let has = |change: &AbstractChange| change.writes.iter().any(|(other, _)| *other == stamp);
+        changes.find(|(_, change)| has(change)).map(|(id, _)| *id)
+    }
 }
 
 /// One value written to one register.
@@ -54,6 +61,7 @@ struct Op {
 /// The tree of a set of changes.
 #[derive(Debug)]
 pub(crate) struct Naive {
+    changes: Changes,
     kinds: BTreeMap<NodeId, Kind>,
     all: BTreeMap<(NodeId, Register), Vec<Op>>,
     current: BTreeMap<(NodeId, Register), Vec<Op>>,
@@ -110,6 +118,7 @@ fn current(ops: &[Op]) -> Vec<Op> {
 impl Naive {
     pub(crate) fn new(changes: &Changes) -> Self {
         let mut naive = Self {
+            changes: changes.clone(),
             kinds: BTreeMap::new(),
             all: BTreeMap::new(),
             current: BTreeMap::new(),
@@ -216,13 +225,27 @@ impl Naive {
         });
         let all: Vec<_> = all
             .map(|(stamp, mut content)| {
-                content.carried.retain(|carried| !removed.contains(&carried.stamp));
+                content.carried.retain(|carried| {
+                    !removed.contains(&carried.stamp) && !self.is_ended(node, carried.stamp)
+                });
                 (stamp, content)
             })
             .collect();
         let left: Vec<_> =
             all.iter().filter(|(stamp, _)| !removed.contains(stamp)).cloned().collect();
         if left.is_empty() { all } else { left }
+    }
+
+    /// R9. Whether somebody had seen a version and neither kept nor carried it.
+    fn is_ended(&self, node: NodeId, version: Stamp) -> bool {
+        self.register(node, Register::Content).iter().any(|op| {
+            let Value::Content(content) = &op.value else { panic!("{op:?} is no content") };
+            let has = op.stamp == version || content.carried.iter().any(|own| own.stamp == version);
+            let wrote = |change: &Arc<AbstractChange>| {
+                change.writes.iter().any(|(stamp, _)| *stamp == version)
+            };
+            !has && self.changes.values().any(|seen| wrote(seen) && op.change.saw(seen.id))
+        })
     }
 
     fn removed(&self, node: NodeId) -> Vec<Stamp> {

@@ -310,6 +310,48 @@ fn later_edit_carries_the_version_that_nobody_has_looked_at() {
     assert_eq!(shown(&a), ["f=4"]);
 }
 
+/// Three masters that know what the first one did.
+fn three_masters(script: &str) -> [Master; 3] {
+    let mut masters = [Master::new(1), Master::new(2), Master::new(3)];
+    let [a, b, c] = &mut masters;
+    act(a, script);
+    b.merge(a);
+    c.merge(a);
+    masters
+}
+
+#[test]
+fn version_that_its_author_writes_over_is_open_no_more_though_another_carries_it() {
+    let [mut a, mut b, mut c] = three_masters("write f 1");
+    act(&mut a, "edit f 2");
+    act(&mut b, "edit f 3");
+    c.merge(&a);
+    c.merge(&b);
+    act(&mut c, "edit f 4");
+    assert_eq!(shown(&c), ["f=4 !edited[2]"]);
+    act(&mut a, "edit f 5");
+    c.merge(&a);
+    assert_eq!(shown(&c), ["f=5 !edited[4]"]);
+    act(&mut c, "edit f 6");
+    assert_eq!(shown(&c), ["f=6 !edited[4]"]);
+}
+
+#[test]
+fn version_that_came_with_a_file_renamed_over_another_is_open_there() {
+    let [mut a, mut b, mut c] = three_masters("write f 1; write g 7");
+    act(&mut a, "edit f 2");
+    act(&mut b, "edit f 3");
+    c.merge(&a);
+    c.merge(&b);
+    a.merge(&b);
+    act(&mut c, "over f g");
+    assert_eq!(shown(&c), ["g=3 !edited[2]"]);
+    // Its author knows the version, but at the other file.
+    act(&mut a, "edit g 8");
+    c.merge(&a);
+    assert_eq!(shown(&c), ["g=3 !edited[8 2]"]);
+}
+
 #[test]
 fn equal_edits_are_no_conflict_and_the_newest_mtime_stands() {
     let mut masters = [Master::new(1), Master::new(2)];

@@ -4,6 +4,7 @@
 //! (a value of another register's kind, a register of an unborn node) are passed over: the gate in front
 //! of the document refuses changes that could make them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -18,8 +19,8 @@ use super::{Batch, Tree};
 use crate::replica::register::{
     Birth, Causality, Content, Deletion, Place, Register, Update, Value, Written,
 };
-use crate::values::Body;
-use crate::vocabulary::{NodeId, Timestamp};
+use crate::values::{Body, ChangeId};
+use crate::vocabulary::{NodeId, Stamp, Timestamp};
 
 impl Tree {
     /// Takes the updates into the registers, births first: an update may come before the birth of what
@@ -159,7 +160,7 @@ impl Tree {
         batch.touched.insert(key);
         match (register, newest.value.clone()) {
             (Register::Place, _) => self.set_places(key, values, batch),
-            (Register::Content, _) => self.set_contents(key, values, batch),
+            (Register::Content, _) => self.set_contents(key, values, causality, batch),
             (Register::Deleted, _) => self.set_removals(key, values, causality, batch),
             (Register::Mode, Value::Mode(mode)) => self.nodes[key.0 as usize].mode = mode,
             (Register::Owner, Value::Owner(owner)) => {
@@ -209,7 +210,14 @@ impl Tree {
     }
 
     /// The largest stamp stands; among values of equal bytes, the newest mtime (R7).
-    fn set_contents(&mut self, key: Key, values: Vec<Written<Value>>, batch: &mut Batch) {
+    fn set_contents(
+        &mut self,
+        key: Key,
+        mut values: Vec<Written<Value>>,
+        causality: &dyn Causality,
+        batch: &mut Batch,
+    ) {
+        drop_ended(&mut values, causality);
         let interner = &mut self.interner;
         let mut contents: Vec<ContentValue> = values
             .into_iter()
@@ -273,4 +281,31 @@ impl Tree {
         self.nodes[key.0 as usize].removals = removals;
         batch.mortal.insert(key);
     }
+}
+
+/// R9: drops what one value carries along and the author of another had seen and did not: whoever wrote that
+/// one has replaced or closed it. Nobody may have its bytes any more.
+fn drop_ended(values: &mut [Written<Value>], causality: &dyn Causality) {
+    let authors: Vec<ChangeId> = values.iter().map(Written::change).collect();
+    let carries: Vec<BTreeSet<Stamp>> =
+        values.iter().map(|written| carried_by(written).collect()).collect();
+    for written in values {
+        let Value::Content(Content { carried, .. }) = &mut written.value else { continue };
+        carried.retain(|version| {
+            let Some(origin) = causality.change_of(version.stamp) else { return true };
+            let ends = |(&author, carries): (&ChangeId, &BTreeSet<Stamp>)| {
+                causality.saw(author, origin) && !carries.contains(&version.stamp)
+            };
+            !authors.iter().zip(&carries).any(ends)
+        });
+    }
+}
+
+/// The stamps of what a content is and carries along.
+fn carried_by(written: &Written<Value>) -> impl Iterator<Item = Stamp> {
+    let carried = match &written.value {
+        Value::Content(content) => content.carried.as_slice(),
+        _ => &[],
+    };
+    carried.iter().map(|version| version.stamp).chain([written.stamp])
 }

@@ -12,6 +12,10 @@ impl Causality for Sequential {
     fn saw(&self, later: ChangeId, earlier: ChangeId) -> bool {
         later.sequence >= earlier.sequence
     }
+
+    fn change_of(&self, stamp: Stamp) -> Option<ChangeId> {
+        Some(ChangeId { writer: stamp.writer, sequence: stamp.counter })
+    }
 }
 
 const DEPTH: u64 = 5_000;
