@@ -61,7 +61,7 @@ fn directory_of_very_many_entries_is_handed_over_worked_in_and_renamed() {
         None if long() => 1_000_000,
         None => {
             println!("skipped: a million entries (PLEACH_LONG=1); these are fewer");
-            10_000
+            4_000
         }
     };
     let mut cluster = Cluster::holding(1, |_, a| fill(&a.path("many"), count));
