@@ -76,6 +76,14 @@ impl Tree {
         changed
     }
 
+    pub(super) fn open_conflicts(&self) -> impl Iterator<Item = (Key, ConflictKind)> + '_ {
+        self.conflicts.0.iter().copied()
+    }
+
+    pub(super) fn is_open(&self, standing: Key, kind: ConflictKind) -> bool {
+        self.conflicts.0.contains(&(standing, kind))
+    }
+
     fn open_kinds(&self, key: Key) -> impl Iterator<Item = ConflictKind> + '_ {
         let all = (key, KINDS[0])..=(key, KINDS[KINDS.len() - 1]);
         self.conflicts.0.range(all).map(|&(_, kind)| kind)
@@ -241,15 +249,21 @@ impl Tree {
 
     /// What of a file or link is open besides what stands: of other bytes, each once, by falling stamp.
     pub(super) fn open_versions(&self, key: Key) -> Vec<Carried> {
+        distinct(self.all_open(key), |version| version)
+    }
+
+    /// The same with all writes of equal bytes, in no order: whoever closes a version closes all of these.
+    pub(super) fn all_open(&self, key: Key) -> Vec<Carried> {
         let contents = self.live_contents(key);
         let Some(newest) = contents.last() else { return Vec::new() };
         let written = contents.iter().map(|content| Carried {
             stamp: self.interner.stamp(content.stamp),
             body: content.body.clone(),
         });
+        let written = written.filter(|version| !self.is_closed(key, version.stamp));
         let carried = contents.iter().flat_map(|content| self.live_carried(key, content).cloned());
         let others = written.chain(carried).filter(|other| !other.body.same_bytes(&newest.body));
-        distinct(others.collect(), |version| version)
+        others.collect()
     }
 }
 
