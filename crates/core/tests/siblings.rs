@@ -35,8 +35,7 @@ impl Masters {
         for (id, name) in ids.into_iter().zip(["a", "b", "c"]) {
             let (name, signature) = (name.to_owned(), Signature::new(&[0; 64]));
             let (addresses, invited_by, removed) = (vec![], FOUNDER, false);
-            let member =
-                Member { master: id, name, addresses, invited_by, signature, removed };
+            let member = Member { master: id, name, addresses, invited_by, signature, removed };
             let local = masters.0[0].0.set_member(member);
             masters.publish(0, local);
         }

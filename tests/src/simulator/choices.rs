@@ -50,7 +50,9 @@ impl World {
     /// A user has conflicts shown as siblings, or hidden, on all masters.
     pub(super) fn show_conflicts(&mut self, master: usize, siblings: bool) {
         let now_us = self.now_us;
-        if let Some(running) = &mut self.masters[master].running {
+        // A store is founded before anybody can set anything.
+        let founded = !self.masters[master].durable.log.is_empty();
+        if let Some(running) = self.masters[master].running.as_mut().filter(|_| founded) {
             let now = running.moment(now_us);
             let value = if siblings { "siblings" } else { "hidden" };
             let set = running.engine.set(now, "conflicts", value);

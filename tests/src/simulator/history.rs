@@ -324,7 +324,7 @@ impl History {
         let first = What::ShowConflicts { siblings: true };
         match random.random_range(0..3) {
             0 => self.insert(&mut random, first),
-            _ => self.insert_at(&mut random, 0, 0, first),
+            _ => self.insert_at(&mut random, self.profile.span_us / 8, 0, first),
         }
         for _ in 0..[0, 0, 2][random.random_range(0..3)] {
             let siblings = random.random_range(0..2) == 0;

@@ -40,6 +40,7 @@ impl Tree {
     /// The open conflicts of the entry that `node` is part of; none if it is not in the tree.
     #[must_use]
     pub fn conflicts_at(&self, node: NodeId) -> Vec<Conflict> {
+        let node = self.path_of_sibling(node).unwrap_or(node);
         let Some(key) = self.key(node) else { return Vec::new() };
         let entry = self.entry_keys(key);
         let open = entry.iter().flat_map(|&key| self.open_kinds(key).map(move |kind| (key, kind)));
