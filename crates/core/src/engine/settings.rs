@@ -25,7 +25,7 @@ pub(super) const MASS_DELETE_GUARD: Setting = Setting {
 const CONFLICTS: Setting = Setting {
     key: "conflicts",
     values: &["hidden", "siblings"],
-    about: "whether the versions of a conflict that do not stand are files beside the path, on all masters",
+    about: "whether versions that do not stand are files beside the path",
 };
 
 /// All settings that there are.

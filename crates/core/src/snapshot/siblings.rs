@@ -53,10 +53,11 @@ impl<T: TreeView> Writer<'_, T> {
 
     /// Whether a sibling was written to, and its path is gone: it stays, by the name that it was shown by.
     pub(super) fn outlives_its_path(&self, sighting: &Sighting, beside: &BaseEntry) -> bool {
-        let path = beside.standing().and_then(|node| self.tree.sibling_of(node));
-        let path = path.and_then(|standing| self.base.by_node(standing));
-        let is_written = || found_body(sighting).is_some_and(|body| !body.same_bytes(&beside.body));
-        path.is_some_and(|path| self.matching.removed.contains(&path)) && is_written()
+        let Some(node) = beside.standing() else { return false };
+        let path = self.tree.sibling_of(node).and_then(|standing| self.base.by_node(standing));
+        let is_gone = path.is_some_and(|path| self.matching.removed.contains(&path))
+            || self.tree.was_sibling(node, &beside.name);
+        is_gone && found_body(sighting).is_some_and(|body| !body.same_bytes(&beside.body))
     }
 
     /// Whether somebody made something of what was shown for a version, and this is open no more: a file of its

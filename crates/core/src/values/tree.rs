@@ -70,6 +70,12 @@ pub trait TreeView {
         None
     }
 
+    /// Whether `node`, which is not in the tree any more, was shown by this name as a sibling, and would come
+    /// back by the name of its path.
+    fn was_sibling(&self, _node: NodeId, _name: &Name) -> bool {
+        false
+    }
+
     /// Whether there ever was such a node. What stood for an open version is none once that is closed.
     fn knows(&self, _node: NodeId) -> bool {
         true

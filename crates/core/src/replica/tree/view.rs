@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Tree;
 use super::node::{DirectoryPlace, Key, Keys, Placement};
 use crate::replica::register::{Carried, Content, Place};
+use crate::replica::sibling_names::Stem;
 use crate::values::{Body, EntryView, Seen, TreeView};
 use crate::vocabulary::{Attributes, Kind, Name, NodeId, Stamp, TreePath, Xattrs};
 
@@ -275,6 +276,14 @@ impl TreeView for Tree {
 
     fn sibling_of(&self, node: NodeId) -> Option<NodeId> {
         self.path_of_sibling(node)
+    }
+
+    fn was_sibling(&self, node: NodeId, name: &Name) -> bool {
+        let node = self.key(node).map(|key| &self.nodes[key.0 as usize]);
+        let gone = node.filter(|node| !node.is_attached && node.directory().is_none());
+        let place = gone.and_then(|node| node.place.as_ref());
+        place.is_some_and(|place| *place.name != *name.as_bytes())
+            && Stem::of_name(name.as_bytes()).is_some()
     }
 
     fn knows(&self, node: NodeId) -> bool {
