@@ -3,17 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use pleach_tests::daemons::{Cluster, Master, wait_until, write};
-
-/// What makes a process believe in another time (faketime(1)), if it is installed.
-fn faketime() -> Option<String> {
-    let libraries = fs::read_dir("/usr/lib").ok()?.flatten();
-    let paths = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    paths.filter(|path| path.exists()).map(|path: PathBuf| path.display().to_string()).next()
-}
+use pleach_tests::daemons::{Cluster, Master, WallClock, wait_until, write};
 
 fn kept(master: &Master) -> BTreeSet<String> {
     let entries = fs::read_dir(master.path(".pleach/versions")).unwrap().flatten();
@@ -22,12 +14,9 @@ fn kept(master: &Master) -> BTreeSet<String> {
 }
 
 #[test]
-fn old_versions_go_and_those_of_an_open_conflict_stay_until_it_is_settled() {
-    let Some(library) = faketime() else {
-        println!("skipped: faketime is not installed (apt-get install faketime)");
-        return;
-    };
+fn versions_without_room_go_and_those_of_an_open_conflict_stay_until_it_is_settled() {
     let mut cluster = Cluster::of(2);
+    let Some(clock) = WallClock::of(cluster.scratch.path(), "b") else { return };
     write(&cluster.masters[0].path("f"), "replaced on b");
     write(&cluster.masters[0].path("disputed"), "before");
     cluster.settle_to(0, "the files");
@@ -45,11 +34,12 @@ fn old_versions_go_and_those_of_an_open_conflict_stay_until_it_is_settled() {
     assert!(kept(b).is_superset(&BTreeSet::from(["replaced on b".into(), losing.into()])));
 
     b.stop();
-    b.start_with(&[
-        ("LD_PRELOAD", &library),
-        ("FAKETIME", "+31d"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ]);
+    // Their age counts only after half a day; what there is no room for, goes once it is an hour old.
+    let settings = b.path(".pleach/config.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("versions_share = \"0%\"\n{text}")).unwrap();
+    clock.set("+2h");
+    b.start_with(&clock.environment());
     wait_until("only the conflict's version is kept", Duration::from_secs(20), || {
         let kept = kept(&cluster.masters[1]);
         if kept == BTreeSet::from([losing.to_owned()]) { Ok(()) } else { Err(format!("{kept:?}")) }

@@ -61,7 +61,8 @@ pub(crate) enum Command {
         /// A path in a store.
         path: PathBuf,
     },
-    /// Make a file, or all that a directory held, be as it was; also what is gone. On every master.
+    /// Make a file, or all that a directory held, be as it was; also what is gone. On every master, and on the disk
+    /// of this one when the command ends.
     Restore(Restore),
     /// The members of the store; remove one.
     #[command(args_conflicts_with_subcommands = true)]
@@ -205,7 +206,7 @@ pub(crate) enum ConflictsAct {
         #[arg(long, value_name = "CMD")]
         tool: Option<String>,
     },
-    /// Settle the conflicts at PATH, on every master.
+    /// Settle the conflicts at PATH, on every master, and on the disk of this one when the command ends.
     Resolve(Resolve),
 }
 

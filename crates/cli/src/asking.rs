@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use pleach_daemon::control::{Client, ClientError, Reply, Request};
+use pleach_daemon::control::{Client, ClientError, RefusalKind, Reply, Request};
 
 use crate::failure::Failure;
+
+/// How long it may take until what was settled or restored is on the disk.
+const FOLLOW_MS_MAX: u64 = 10_000;
 
 /// Whether a daemon is there to be asked.
 pub(crate) enum Daemon {
@@ -38,4 +41,15 @@ pub(crate) fn ask<T>(
     expected(client.call(request)?).ok_or_else(|| {
         Failure::new("the daemon answered something else: is it of another version?")
     })
+}
+
+/// Waits until the disk of this master has what was settled or restored: whoever did so looks at the file next.
+/// It is done with or without: that the disk does not have it yet is said, and is no failure.
+pub(crate) fn follow(client: &mut Client, done: &str) {
+    match client.call(Request::Follow { timeout_ms: FOLLOW_MS_MAX }) {
+        Ok(_) => {}
+        // An older daemon knows no such request.
+        Err(ClientError::Refused(refusal)) if refusal.kind == RefusalKind::Malformed => {}
+        Err(error) => eprintln!("{done}; {error}"),
+    }
 }

@@ -140,8 +140,8 @@ fn version(id: &str, stands: bool) -> VersionReport {
     }
 }
 
-/// A daemon that has one conflict, at `a/b`, and never converges.
-fn stand_in(root: &Path) -> tokio::runtime::Runtime {
+/// A daemon that has one conflict, at `a/b`, and never converges. Whoever follows what is settled it answers so.
+fn stand_in(root: &Path, follow: Result<Reply, Refusal>) -> tokio::runtime::Runtime {
     std::fs::create_dir_all(root.join(".pleach")).unwrap();
     std::fs::write(root.join(".pleach/incarnation"), "").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -151,7 +151,10 @@ fn stand_in(root: &Path) -> tokio::runtime::Runtime {
     runtime.spawn(control::serve(listener, calls, broadcast::channel(4).0));
     runtime.spawn(async move {
         while let Some(Call { request, reply }) = driver.recv().await {
-            let _ = reply.send(answer(request));
+            let _ = reply.send(match request {
+                Request::Follow { .. } => follow.clone(),
+                request => answer(request),
+            });
         }
     });
     runtime
@@ -200,7 +203,7 @@ fn answer(request: Request) -> Result<Reply, Refusal> {
 fn answers_of_a_daemon_become_exit_codes() {
     let (_dir, top) = scratch();
     let root = top.join("root");
-    let _daemon = stand_in(&root);
+    let _daemon = stand_in(&root, Ok(Reply::Done));
     std::fs::create_dir(root.join("a")).unwrap();
 
     let late = pleach(&root, &["wait", "--timeout", "1", "--json"]);
@@ -226,4 +229,24 @@ fn answers_of_a_daemon_become_exit_codes() {
 
     let invited = pleach(&root, &["invite", ".", "--expires", "2h"]);
     assert_eq!((invited.code, &*invited.out), (0, "pleach1for7200\n"));
+}
+
+#[test]
+fn what_is_settled_is_settled_whether_or_not_the_disk_has_it_yet() {
+    let refused = |kind, message: &str| Err(Refusal::new(kind, message));
+    let cases = [
+        // One of before knows no such request.
+        (refused(RefusalKind::Malformed, "this is no request"), ""),
+        (refused(RefusalKind::Busy, "the disk lacks it"), "settled; the disk lacks it\n"),
+        (refused(RefusalKind::Failed, "the disk lacks it"), "settled; the disk lacks it\n"),
+    ];
+    for (follow, said) in cases {
+        let (_dir, top) = scratch();
+        let root = top.join("root");
+        let _daemon = stand_in(&root, follow);
+        let ran = pleach(&root, &["conflicts", "resolve", "a/b", "--keep", "22"]);
+        assert_eq!((ran.code, &*ran.out, &*ran.err), (0, "settled a/b\n", said));
+        let ran = pleach(&root, &["conflicts", "resolve", "a/b", "--keep", "22", "--dry-run"]);
+        assert_eq!((ran.code, &*ran.err), (0, ""), "nothing is settled by that");
+    }
 }

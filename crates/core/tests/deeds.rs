@@ -2,91 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use pleach_core::replica::{Local, Replica};
-use pleach_core::values::{
-    Act, Acts, Body, Choice, Deed, DirectoryIndex, DirectoryRef, FileContent, Member,
-    SeenDirectory, SeenNodes, Signature, SignedChange, TreeView, What,
-};
-use pleach_core::vocabulary::{
-    ContentHash, MasterId, Mode, Name, Timestamp, TreePath, WriterId, Xattrs,
-};
+mod embedder;
 
-const A: MasterId = MasterId([1; 32]);
-const B: MasterId = MasterId([2; 32]);
-
-struct Master {
-    id: MasterId,
-    replica: Replica,
-    log: Vec<SignedChange>,
-}
-
-fn path(text: &str) -> TreePath {
-    TreePath::parse(text.as_bytes()).unwrap()
-}
-
-fn file(text: &str) -> FileContent {
-    let mtime = Timestamp { seconds: 1_700_000_000, nanos: 0 };
-    FileContent { hash: ContentHash::of(text.as_bytes()), size: text.len() as u64, mtime }
-}
+use embedder::{A, B, DIRECTORY, Master, file, path};
+use pleach_core::values::{Act, Body, Choice, Deed, DirectoryIndex, What};
+use pleach_core::vocabulary::{Mode, Name};
 
 impl Master {
-    fn new(id: MasterId) -> Self {
-        Self { id, replica: Replica::new(WriterId::new(id, [7; 8])), log: Vec::new() }
-    }
-
-    fn publish(&mut self, local: Local) {
-        assert_eq!(local.changes.len(), local.marks.len());
-        let (author, signature) = (self.id, Signature::new(&[0; 64]));
-        self.log.extend(local.changes.into_iter().map(|change| SignedChange {
-            id: change.id,
-            author,
-            bytes: change.bytes,
-            signature,
-        }));
-    }
-
-    fn meet(&mut self, other: &mut Self) {
-        self.take_from(other);
-        other.take_from(self);
-    }
-
-    fn take_from(&mut self, other: &Self) {
-        let lacks = |change: &&SignedChange| !self.log.contains(change);
-        let new: Vec<_> = other.log.iter().filter(lacks).cloned().collect();
-        let merged = self.replica.receive(new, A);
-        assert!(merged.refused.is_empty(), "{:?}", merged.refused);
-        self.log.extend(merged.applied);
-    }
-
-    fn entry(&self, at: &str) -> SeenNodes {
-        let tree = self.replica.tree();
-        tree.entry(tree.lookup(&path(at)).unwrap()).unwrap().nodes
-    }
-
-    /// Acts below these directories, each in the one before.
-    fn act(&mut self, below: &[&str], act: impl FnOnce(DirectoryIndex) -> Act) {
-        let mut directories = vec![SeenDirectory { parent: None, directory: DirectoryRef::Root }];
-        for at in below {
-            let parent = Some(DirectoryIndex(directories.len() as u32 - 1));
-            directories
-                .push(SeenDirectory { parent, directory: DirectoryRef::Seen(self.entry(at)) });
-        }
-        let act = act(DirectoryIndex(below.len() as u32));
-        let (local, _) = self.replica.perform(&Acts { directories, acts: vec![act] });
-        self.publish(local);
-    }
-
-    fn create(&mut self, below: &[&str], name: &str, body: Body) {
-        let name = Name::try_from(name).unwrap();
-        let (mode, owner, xattrs) = (Mode::new(0o644), None, Xattrs::new());
-        self.act(below, |directory| Act::Create { directory, name, body, mode, owner, xattrs });
-    }
-
-    fn edit(&mut self, below: &[&str], at: &str, text: &str) {
-        let (entry, content, inherits) = (self.entry(at), file(text), Default::default());
-        self.act(below, |directory| Act::Edit { directory, entry, content, inherits });
-    }
-
     /// What the last change did, in a few words.
     fn last(&self) -> Vec<String> {
         self.replica.deeds(self.log.last().unwrap()).unwrap().map(|deed| told(&deed)).collect()
@@ -126,9 +48,8 @@ fn told(deed: &Deed) -> String {
 #[test]
 fn deed_tells_what_was_there_before_and_what_it_was_called_then() {
     let mut a = Master::new(A);
-    let body = Body::Directory { mtime: Timestamp::default() };
-    a.create(&[], "d", body.clone());
-    a.create(&["d"], "e", body);
+    a.create(&[], "d", DIRECTORY);
+    a.create(&["d"], "e", DIRECTORY);
     a.create(&["d", "d/e"], "f", Body::File(file("one")));
     assert_eq!(a.last(), ["d/e/f: created 3 644, 2 above"]);
     let created = a.log.last().unwrap().clone();
@@ -146,8 +67,7 @@ fn deed_tells_what_was_there_before_and_what_it_was_called_then() {
     let (entry, mode) = (a.entry("x/g"), Mode::new(0o600));
     a.act(&["x"], |directory| Act::SetMode { directory, entry, mode });
     assert_eq!(a.last(), ["x/g: mode 644 to 600, 1 above"]);
-    let entry = a.entry("x/g");
-    a.act(&["x"], |directory| Act::Remove { directory, entry });
+    a.remove(&["x"], "x/g");
     assert_eq!(a.last(), ["x/g: deleted 5, 1 above"]);
 
     // What was done before the renames is told with the names from then.
@@ -165,17 +85,7 @@ fn deed_tells_what_was_there_before_and_what_it_was_called_then() {
 #[test]
 fn end_of_a_conflict_is_told_from_an_edit_that_carries_it_along() {
     let (mut a, mut b) = (Master::new(A), Master::new(B));
-    let (founder, name) = (A, "b".into());
-    let signature = Signature::new(&[0; 64]);
-    let local = a.replica.set_member(Member {
-        master: B,
-        name,
-        addresses: vec![],
-        invited_by: founder,
-        signature,
-        removed: false,
-    });
-    a.publish(local);
+    a.admit(B, "b");
     a.create(&[], "f", Body::File(file("1")));
     a.meet(&mut b);
     a.edit(&[], "f", "22");

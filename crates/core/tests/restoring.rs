@@ -3,110 +3,65 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod embedder;
+
 use std::collections::BTreeMap;
 
-use pleach_core::replica::{Local, PastMoment, Replica};
-use pleach_core::values::{
-    Act, Acts, Body, DirectoryIndex, DirectoryRef, FileContent, Life, Member, Restoring,
-    SeenDirectory, Signature, SignedChange, TreeView,
-};
-use pleach_core::vocabulary::{
-    ContentHash, Kind, MasterId, Mode, Name, NodeId, Timestamp, TreePath, WriterId, Xattrs,
-};
+use embedder::{DIRECTORY, Master, creation, path};
+use pleach_core::replica::{PastMoment, Replica};
+use pleach_core::values::{Act, Body, DirectoryIndex, FileContent, Life, Restoring, TreeView};
+use pleach_core::vocabulary::{Kind, MasterId, Mode, Name, NodeId, WriterId};
 use proptest::prelude::*;
 
-const FOUNDER: MasterId = MasterId([1; 32]);
-
-#[derive(Clone)]
-struct Master {
-    id: MasterId,
-    log: Vec<SignedChange>,
-}
-
 struct Store {
-    masters: Vec<(Master, Replica)>,
+    masters: Vec<Master>,
 }
 
-fn path(text: &str) -> TreePath {
-    TreePath::parse(text.as_bytes()).unwrap()
-}
-
+/// A file that can be told by its size.
 fn file(number: u64) -> FileContent {
-    let mtime = Timestamp { seconds: 1_700_000_000, nanos: 0 };
-    FileContent { hash: ContentHash::of(&number.to_le_bytes()), size: number, mtime }
+    embedder::file(vec![b'x'; number as usize])
 }
 
 impl Store {
     fn of(count: u8) -> Self {
-        let mut masters = Vec::new();
-        for number in 1..=count {
-            let id = MasterId([number; 32]);
-            let replica = Replica::new(WriterId::new(id, [7; 8]));
-            masters.push((Master { id, log: Vec::new() }, replica));
-        }
+        let id = |number| MasterId([number; 32]);
+        let mut masters: Vec<Master> = (1..=count).map(|number| Master::new(id(number))).collect();
+        (1..=count).for_each(|number| masters[0].admit(id(number), &number.to_string()));
         let mut store = Self { masters };
-        for number in 1..=count {
-            let signature = Signature::new(&[0; 64]);
-            let (master, name) = (MasterId([number; 32]), number.to_string());
-            let addresses = Vec::new();
-            let invited_by = FOUNDER;
-            let member = Member { master, name, addresses, invited_by, signature, removed: false };
-            let local = store.masters[0].1.set_member(member);
-            store.publish(0, local);
-        }
         store.meet();
         store
     }
 
-    fn publish(&mut self, master: usize, local: Local) {
-        let master = &mut self.masters[master].0;
-        let (author, signature) = (master.id, Signature::new(&[0; 64]));
-        master.log.extend(local.changes.into_iter().map(|change| SignedChange {
-            id: change.id,
-            author,
-            bytes: change.bytes,
-            signature,
-        }));
-    }
-
     /// Everybody learns what anybody knows.
     fn meet(&mut self) {
-        let logs: Vec<Vec<SignedChange>> =
-            self.masters.iter().map(|(master, _)| master.log.clone()).collect();
-        for (master, replica) in &mut self.masters {
-            for log in &logs {
-                let lacks = |change: &&SignedChange| !master.log.contains(change);
-                let new: Vec<_> = log.iter().filter(lacks).cloned().collect();
-                let merged = replica.receive(new, FOUNDER);
-                assert!(merged.refused.is_empty(), "{:?}", merged.refused);
-                master.log.extend(merged.applied);
-            }
+        let logs: Vec<_> = self.masters.iter().map(|master| master.log.clone()).collect();
+        for master in &mut self.masters {
+            logs.iter().for_each(|log| master.take(log));
         }
-        let trees: Vec<_> = self.masters.iter().map(|(_, replica)| tree(replica)).collect();
+        let trees: Vec<_> = self.masters.iter().map(|master| tree(&master.replica)).collect();
         assert!(trees.windows(2).all(|pair| pair[0] == pair[1]), "{trees:#?}");
         // What the log alone amounts to is the same.
-        let (master, _) = &self.masters[0];
-        let anew = Replica::open(WriterId([9; 16]), None, master.log.clone()).unwrap();
+        let log = self.masters[0].log.clone();
+        let anew = Replica::open(WriterId([9; 16]), None, log).unwrap();
         assert_eq!(tree(&anew), trees[0]);
     }
 
     fn act(&mut self, master: usize, below: &[NodeId], act: impl FnOnce(DirectoryIndex) -> Act) {
-        let replica = &mut self.masters[master].1;
-        let mut directories = vec![SeenDirectory { parent: None, directory: DirectoryRef::Root }];
-        for &directory in below {
-            let parent = Some(DirectoryIndex(directories.len() as u32 - 1));
-            let seen = replica.tree().entry(directory).unwrap().nodes;
-            directories.push(SeenDirectory { parent, directory: DirectoryRef::Seen(seen) });
-        }
-        let act = act(DirectoryIndex(below.len() as u32));
-        let (local, _) = replica.perform(&Acts { directories, acts: vec![act] });
-        self.publish(master, local);
+        let master = &mut self.masters[master];
+        let seen = |node: &NodeId| master.replica.tree().entry(*node).unwrap().nodes;
+        let below = below.iter().map(seen).collect();
+        master.act_below(below, act);
+    }
+
+    fn restore(&mut self, master: usize, wanted: Restoring) {
+        let local = self.masters[master].replica.restore(&[wanted]);
+        self.masters[master].publish(local);
     }
 
     /// Plays one step of a random history.
     fn play(&mut self, step: &Step) {
         let master = step.master % self.masters.len();
-        let tree = self.masters[master].1.tree();
+        let tree = self.masters[master].replica.tree();
         let entries: Vec<(NodeId, Kind)> =
             tree.entries().map(|(_, entry)| (entry.standing(), entry.body.kind())).collect();
         let pick = |number: usize| entries.get(number % entries.len().max(1)).copied();
@@ -115,7 +70,8 @@ impl Store {
             chain.reverse();
             chain
         };
-        let name = Name::try_from(["a", "b", "c"][step.name % 3]).unwrap();
+        let new = ["a", "b", "c"][step.name % 3];
+        let name = Name::try_from(new).unwrap();
         match (step.what, pick(step.target)) {
             (0 | 1, target) => {
                 let mut below = Vec::new();
@@ -125,22 +81,14 @@ impl Store {
                 }
                 let is_directory = step.what == 0 && below.len() < 3;
                 let body = match is_directory {
-                    true => Body::Directory { mtime: Timestamp::default() },
+                    true => DIRECTORY,
                     false => Body::File(file(step.name as u64)),
                 };
                 let parent = below.last().copied().unwrap_or(NodeId::ROOT);
                 if tree.child(parent, &name).is_some() {
                     return;
                 }
-                let (mode, owner, xattrs) = (Mode::new(0o644), None, Xattrs::new());
-                self.act(master, &below, |directory| Act::Create {
-                    directory,
-                    name,
-                    body,
-                    mode,
-                    owner,
-                    xattrs,
-                });
+                self.act(master, &below, |directory| creation(directory, new, body));
             }
             (2, Some((node, Kind::File))) => {
                 let (entry, content) = (tree.entry(node).unwrap().nodes, file(step.name as u64));
@@ -168,9 +116,7 @@ impl Store {
                 let Some(&node) = all.get(step.target % all.len().max(1)) else { return };
                 let body = (tree.kind(node) == Some(Kind::File))
                     .then(|| Body::File(file(step.name as u64)));
-                let wanted = Restoring { node, body, mode: None };
-                let local = self.masters[master].1.restore(&[wanted]);
-                self.publish(master, local);
+                self.restore(master, Restoring { node, body, mode: None });
             }
             _ => {}
         }
@@ -240,7 +186,7 @@ proptest! {
             store.play(step);
         }
         store.meet();
-        let replica = &store.masters[0].1;
+        let replica = &store.masters[0].replica;
         let tree_now = replica.tree();
         let is_gone = |node: &NodeId| {
             tree_now.kind(*node) == Some(Kind::File) && !tree_now.is_live(*node)
@@ -265,10 +211,9 @@ proptest! {
             above = directory;
         }
         let body = Some(Body::File(file(77)));
-        let local = store.masters[1].1.restore(&[Restoring { node, body, mode: None }]);
-        store.publish(1, local);
+        store.restore(1, Restoring { node, body, mode: None });
         store.meet();
-        let mut after = tree(&store.masters[2].1);
+        let mut after = tree(&store.masters[2].replica);
         prop_assert_eq!(after.remove(&path.to_string()), Some("77 1".to_owned()));
         let mut above = path;
         while let Some((directory, _)) = above.split_last() {
@@ -285,38 +230,30 @@ proptest! {
 fn deletion_on_its_way_does_not_win_over_what_was_restored_without_knowing_of_it() {
     let mut store = Store::of(2);
     let body = Body::File(file(1));
-    let create = |directory| Act::Create {
-        directory,
-        name: Name::try_from("f").unwrap(),
-        body,
-        mode: Mode::new(0o644),
-        owner: None,
-        xattrs: Xattrs::new(),
-    };
-    store.act(0, &[], create);
+    store.act(0, &[], |directory| creation(directory, "f", body));
     store.meet();
-    let node = store.masters[0].1.tree().lookup(&path("f")).unwrap();
-    let created = store.masters[0].0.log.last().unwrap().clone();
-    let entry = store.masters[0].1.tree().entry(node).unwrap().nodes;
+    let node = store.masters[0].replica.tree().lookup(&path("f")).unwrap();
+    let created = store.masters[0].log.last().unwrap().clone();
+    let entry = store.masters[0].replica.tree().entry(node).unwrap().nodes;
     let (content, inherits) = (file(2), Default::default());
     store.act(0, &[], |directory| Act::Edit { directory, entry, content, inherits });
     store.meet();
 
     // One goes back to what it was first, the other removes it.
-    let former = store.masters[0].1.as_of(node, PastMoment::after(&created).unwrap()).unwrap();
+    let former =
+        store.masters[0].replica.as_of(node, PastMoment::after(&created).unwrap()).unwrap();
     assert_eq!((former.body.clone(), former.life), (Body::File(file(1)), Life::There));
     let wanted = Restoring { node, body: Some(former.body), mode: Some(Mode::new(0o600)) };
-    let local = store.masters[0].1.restore(&[wanted]);
-    store.publish(0, local);
-    let entry = store.masters[1].1.tree().entry(node).unwrap().nodes;
+    store.restore(0, wanted);
+    let entry = store.masters[1].replica.tree().entry(node).unwrap().nodes;
     store.act(1, &[], |directory| Act::Remove { directory, entry });
     store.meet();
-    let entry = store.masters[1].1.tree().entry(node).unwrap();
+    let entry = store.masters[1].replica.tree().entry(node).unwrap();
     assert_eq!((entry.body, entry.attributes.mode), (Body::File(file(1)), Mode::new(0o600)));
 
     // What is so already costs nothing.
     let wanted = Restoring { node, body: Some(Body::File(file(1))), mode: None };
-    assert_eq!(store.masters[0].1.restore(&[wanted]).changes, []);
-    let (born_ms, born) = store.masters[0].1.as_born(node).unwrap();
+    assert_eq!(store.masters[0].replica.restore(&[wanted]).changes, []);
+    let (born_ms, born) = store.masters[0].replica.as_born(node).unwrap();
     assert_eq!((born_ms, born.body), (0, Body::File(file(1))));
 }

@@ -58,6 +58,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 // Refused if somebody has edited or settled it since.
                 let request = Request::Resolve { path, choice, expect, dry_run: false };
                 b.handle().call(request).await?;
+                // It is decided; whoever reads the file next waits until it is so on this disk.
+                b.handle().call(Request::Follow { timeout_ms: 10_000 }).await?;
+                assert_eq!(read(&web2)?, "hello from web1\n");
                 settled = true;
             }
             ConflictNews::Closed { path } => {

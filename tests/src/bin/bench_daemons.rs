@@ -417,26 +417,26 @@ fn await_size(path: &Path, size: usize) {
     });
 }
 
-fn memory(files: usize) {
-    let mut cluster = Cluster::holding(1, |_, a| small_files(&a.path("tree"), files, 100));
+/// Two masters with a tree of so many files of so many bytes, of which the second got it from the first.
+fn two_with_tree(files: usize, size: usize) -> Cluster {
+    let mut cluster = Cluster::holding(1, |_, a| small_files(&a.path("tree"), files, size));
     let mut b = Master::new(cluster.scratch.path(), "b");
     b.join(&cluster.masters[0]);
     b.start();
     await_files(&b.path("tree"), files);
     cluster.masters.push(b);
     cluster.settle_to(0, "the tree is on both");
+    cluster
+}
+
+fn memory(files: usize) {
+    let cluster = two_with_tree(files, 100);
     resident(&cluster, files, "150 MiB");
 }
 
 /// Somebody removes a directory; somebody else asks who did that, and brings it back.
 fn undo(files: usize) {
-    let mut cluster = Cluster::holding(1, |_, a| small_files(&a.path("tree"), files, 4096));
-    let mut b = Master::new(cluster.scratch.path(), "b");
-    b.join(&cluster.masters[0]);
-    b.start();
-    await_files(&b.path("tree"), files);
-    cluster.masters.push(b);
-    cluster.settle_to(0, "the tree is on both");
+    let cluster = two_with_tree(files, 4096);
     let (a, b) = (&cluster.masters[0], &cluster.masters[1]);
     let before = b.pleach(["log", "--limit", "1", "--json"]).ok().json();
     let before_ms = before[0]["time_ms"].as_i64().expect("a time");

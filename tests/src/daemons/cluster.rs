@@ -36,14 +36,24 @@ impl Cluster {
     /// When they don't come to be connected.
     #[must_use]
     pub fn holding(count: usize, fill: impl Fn(usize, &Master)) -> Self {
+        let names: Vec<String> = ('a'..='z').take(count).map(String::from).collect();
+        Self::named(&names, fill)
+    }
+
+    /// Masters that are called so, and whose directories `fill` fills before they join, by number.
+    ///
+    /// # Panics
+    ///
+    /// When they don't come to be connected.
+    #[must_use]
+    pub fn named(names: &[impl AsRef<str>], fill: impl Fn(usize, &Master)) -> Self {
         let scratch = tempfile::Builder::new()
             .prefix("pleach-test-")
             .tempdir()
             .expect("a scratch directory can be made");
         let mut cluster = Self { masters: Vec::new(), scratch };
-        for number in 0..count {
-            let name = char::from(b'a' + u8::try_from(number).expect("few masters")).to_string();
-            let mut master = Master::new(cluster.scratch.path(), &name);
+        for (number, name) in names.iter().enumerate() {
+            let mut master = Master::new(cluster.scratch.path(), name.as_ref());
             fill(number, &master);
             match cluster.masters.first() {
                 None => master.init(),

@@ -18,6 +18,7 @@ mod page;
 mod poll;
 mod sources;
 mod tree;
+mod wall_clock;
 
 pub use binary::{pleach, pleach_path, run};
 pub use cluster::Cluster;
@@ -35,3 +36,4 @@ pub use sources::{
     git, have, long, odd_tree, real_tree, set_mtime, shell, small_files, touch_all, write,
 };
 pub use tree::{Entry, Tree, assert_same_trees, differences};
+pub use wall_clock::WallClock;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Cluster, Master, pleach_path, wait_until, write};
+use super::{Cluster, pleach_path, wait_until, write};
 
 /// Does what a page says, and sees whether what it says is printed is.
 ///
@@ -17,7 +17,7 @@ use super::{Cluster, Master, pleach_path, wait_until, write};
 ///
 /// When it isn't, or when there are fewer steps than so many.
 pub fn follow(page: &str, steps_min: usize) {
-    let cluster = masters();
+    let cluster = Cluster::named(&["web1", "web2", "web3"], |_, _| {});
     let mut ids = Ids::default();
     let mut apart = false;
     let steps = steps(page);
@@ -94,23 +94,6 @@ fn steps(page: &str) -> Vec<Step<'_>> {
         }
     }
     steps
-}
-
-/// Three masters that are called as on the page.
-fn masters() -> Cluster {
-    let scratch = tempfile::Builder::new().prefix("pleach-page-").tempdir().unwrap();
-    let mut cluster = Cluster { masters: Vec::new(), scratch };
-    for name in ["web1", "web2", "web3"] {
-        let mut master = Master::new(cluster.scratch.path(), name);
-        match cluster.masters.first() {
-            None => master.init(),
-            Some(first) => master.join(first),
-        }
-        master.start();
-        cluster.masters.push(master);
-    }
-    cluster.await_connected();
-    cluster
 }
 
 fn shell(directory: &Path, command: &str) -> String {

@@ -342,6 +342,14 @@ impl Master {
             .map(<[u8]>::to_vec)
     }
 
+    /// Whether a content is among the versions, or in a file of the tree that is as it was when it was looked at.
+    pub(super) fn has(&self, hash: &ContentHash) -> bool {
+        let running = self.running.as_ref();
+        let in_tree = running.and_then(|running| running.engine.find_content(hash));
+        let is_same = |(path, fingerprint)| self.disk.stat(&path) == Some(fingerprint);
+        self.kept(hash).is_some() || in_tree.is_some_and(is_same)
+    }
+
     /// A content that is among the versions.
     #[must_use]
     pub fn kept(&self, hash: &ContentHash) -> Option<&[u8]> {

@@ -103,6 +103,13 @@ impl Oracle {
         }
     }
 
+    /// It was not after all.
+    pub fn not_brought_back(&mut self, hash: &ContentHash) {
+        if let Some(written) = self.contents.get_mut(hash) {
+            written.duty = Duty::Released;
+        }
+    }
+
     /// Paths at which a user removed something or settled a conflict.
     pub fn closed(&self) -> impl Iterator<Item = &TreePath> {
         self.closed.iter()

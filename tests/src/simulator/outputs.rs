@@ -300,7 +300,7 @@ impl World {
         }
         match bytes.or(staged) {
             Some(bytes) => drop(this.durable.retained.insert(hash, bytes)),
-            None if this.durable.retained.contains_key(&hash) => {}
+            None if this.kept(&hash).is_some() => {}
             // A call failed before, and what was staged is gone.
             None if self.masters[master].faults.any_met() => {
                 let (kind, reason) = (ProblemKind::Io, "it is not staged".to_owned());

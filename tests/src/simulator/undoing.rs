@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pleach_core::engine::FormerUse;
-use pleach_core::values::{Body, Restoring};
-use pleach_core::vocabulary::ContentHash;
+use pleach_core::engine::{Engine, FormerUse};
+use pleach_core::values::{Body, ChangeId, Restoring};
+use pleach_core::vocabulary::{ContentHash, VersionVector};
 use rand::RngExt;
 
 use super::world::{Happening, World};
@@ -39,24 +39,38 @@ impl World {
         }
         let now_us = self.now_us;
         let this = &mut self.masters[master];
-        let is_kept = |hash| this.kept(&hash).is_some();
-        let bytes = bytes_of(&wanted).map(|(hash, _)| (hash, is_kept(hash)));
+        let bytes = bytes_of(&wanted).map(|(hash, _)| (hash, this.has(&hash)));
         let Some(running) = &mut this.running else { return };
         let now = running.moment(now_us);
         running.engine.want_former(now, FormerUse::Restore, &BTreeMap::new());
-        let is_here = bytes.is_none_or(|(hash, kept)| kept || running.engine.is_at_hand(&hash));
+        let is_here = bytes.is_none_or(|(hash, here)| here || running.engine.is_kept(&hash));
         if is_here && !running.engine.replica().tree().is_live(wanted.node) {
-            if let Some((hash, _)) = bytes {
-                self.oracle.brought_back(&hash, master);
-            }
             self.trace.note(now_us, &[10, master as u64], || {
                 format!("{master} has {:?} back", wanted.node)
             });
+            let known = running.engine.replica().version_vector().clone();
             running.engine.restore(now, &[wanted]);
+            if let (Some((hash, _)), Some(change)) = (bytes, last_beyond(&known, &running.engine)) {
+                self.oracle.brought_back(&hash, master);
+                self.brought_back.push((master, hash, change));
+            }
         }
         running.drain();
         self.step_soon(master);
         self.moved_us = now_us;
+    }
+
+    /// A daemon that ended before it had recorded what a user wanted back has told nobody that it is there.
+    pub(super) fn forget_what_was_not_recorded(&mut self, master: usize) {
+        let log = &self.masters[master].durable.log;
+        let (oracle, recorded) =
+            (&mut self.oracle, |change| log.iter().any(|one| one.id == change));
+        self.brought_back.retain(|(there, hash, change)| {
+            if *there == master && !recorded(*change) {
+                oracle.not_brought_back(hash);
+            }
+            *there != master
+        });
     }
 
     fn something_removed(&self, master: usize, salt: u64) -> Option<Restoring> {
@@ -76,4 +90,11 @@ fn bytes_of(wanted: &Restoring) -> Option<(ContentHash, u64)> {
         Some(Body::File(content)) if content.size > 0 => Some((content.hash, content.size)),
         _ => None,
     }
+}
+
+/// The last of the changes that an engine has and did not know.
+fn last_beyond(known: &VersionVector, engine: &Engine) -> Option<ChangeId> {
+    let now = engine.replica().version_vector().iter();
+    let made = now.filter(|&(writer, sequence)| sequence > known.last(writer)).last();
+    made.map(|(writer, sequence)| ChangeId { writer, sequence })
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use pleach_core::engine::{Hint, Input, Wanted};
-use pleach_core::values::{Choice, Message, Restoring};
+use pleach_core::values::{ChangeId, Choice, Message, Restoring};
 use pleach_core::vocabulary::{ContentHash, Timestamp, TreePath};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -81,6 +81,8 @@ pub struct World {
     pub(super) late: BTreeSet<(usize, InodeKey)>,
     /// The texts of all links that users made.
     pub(super) links: BTreeSet<ContentHash>,
+    /// What users had back that was removed, on which master and by which change.
+    pub(super) brought_back: Vec<(usize, ContentHash, ChangeId)>,
     /// What some master let go of, as its retention had it.
     pub(super) let_go: BTreeSet<ContentHash>,
     pub(super) trace: Trace,
@@ -132,6 +134,7 @@ impl World {
             network: Network::new(history.seed, profile),
             programs: Vec::new(),
             oracle: Oracle::default(),
+            brought_back: Vec::new(),
             late: BTreeSet::new(),
             links: BTreeSet::new(),
             let_go: BTreeSet::new(),
@@ -493,6 +496,7 @@ impl World {
     pub(super) fn kill(&mut self, master: usize) {
         self.trace.note(self.now_us, &[2, master as u64], || format!("{master} is killed"));
         self.masters[master].kill();
+        self.forget_what_was_not_recorded(master);
         for (other, epoch) in self.network.died(master) {
             let delay_us = 100 + self.network.below(2_000_000);
             self.after(delay_us, Happening::Notice { end: other, other: master, epoch });

@@ -5,7 +5,7 @@ use pleach_daemon::control::{
 };
 
 use crate::arguments::Restore;
-use crate::asking::{ask, daemon};
+use crate::asking::{ask, daemon, follow};
 use crate::failure::{Code, Failure};
 use crate::output::Output;
 use crate::{place, render};
@@ -28,6 +28,9 @@ pub(super) fn run(asked: &Restore, output: &Output) -> Result<Code, Failure> {
         Reply::Restored(report) => Some(report),
         _ => None,
     })?;
+    if report.iter().any(|line| line.outcome == RestoreOutcome::Restored) {
+        follow(&mut client, "restored");
+    }
     output.facts(&*report, render::restored)?;
     let missing = |line: &&RestoredReport| line.outcome == RestoreOutcome::Missing;
     match report.iter().filter(missing).count() {

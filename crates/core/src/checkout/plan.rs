@@ -189,7 +189,7 @@ impl Plan {
                     false => Completion { retry, look, problem: None },
                 }
             }
-            Outcome::Differs => Completion { retry, look, problem: None },
+            Outcome::Differs | Outcome::Unparked => Completion { retry, look, problem: None },
             Outcome::Failed(problem) => {
                 let look = moved_to(&planned.effect);
                 Completion { retry, look, problem: Some(problem) }

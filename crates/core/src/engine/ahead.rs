@@ -47,6 +47,12 @@ impl Batches {
         self.plans.iter().map(|plan| plan.effects.len()).sum()
     }
 
+    /// What they are about.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        let effects = self.plans.iter().flat_map(|plan| &plan.effects);
+        effects.flat_map(|planned| planned.nodes.iter().copied())
+    }
+
     /// The batch under way, if there is to be one beside it, made of so many nodes.
     fn alone(&self, ready: usize) -> Option<&Plan> {
         let more_than_before = ready >= self.tried + self.tried / 4;

@@ -73,10 +73,12 @@ impl Engine {
             if size == 0 || self.retained.contains(&hash) {
                 continue;
             }
-            if let Some(bytes) = self.transfer.inline(&hash).map(|bytes| bytes.to_vec()) {
+            if let Some(bytes) = self.transfer.at_hand.inline(&hash).map(|bytes| bytes.to_vec()) {
                 self.retained.insert(hash);
                 self.queued.push(Output::Retain { hash, bytes: Some(bytes) });
-            } else if !matches!(self.turn, Turn::Applying(_)) && self.transfer.hand_over(hash) {
+            } else if !matches!(self.turn, Turn::Applying(_))
+                && self.transfer.at_hand.hand_over(hash)
+            {
                 // No effect under way takes it. Kept in the versions, it is found there by a node that is to
                 // hold it after all.
                 self.retained.insert(hash);

@@ -261,9 +261,9 @@ impl Engine {
         if arrival.retain {
             self.retained.insert(hash);
             self.queued.push(Output::Retain { hash, bytes: None });
-            self.transfer.hand_over(hash);
+            self.transfer.at_hand.hand_over(hash);
             if arrival.nodes.is_empty() {
-                self.transfer.consumed(&hash);
+                self.transfer.at_hand.consumed(&hash);
             }
         }
     }
@@ -313,7 +313,7 @@ impl Engine {
         let waiting = self.transfer.not_taken(hash, now);
         let disputed = match self.retained.remove(&hash) {
             true => {
-                self.transfer.note_litter(hash);
+                self.transfer.at_hand.note_litter(hash);
                 self.want_version_again(now, hash)
             }
             false => None,
@@ -331,7 +331,8 @@ impl Engine {
     /// Whether nobody wants a content any more that was being fetched, and nothing has been made of it.
     fn is_of_no_use(&self, hash: &ContentHash) -> bool {
         let transfer = &self.transfer;
-        let is_at_hand = transfer.is_staged(hash) || transfer.inline(hash).is_some();
+        let is_at_hand =
+            transfer.at_hand.is_staged(hash) || transfer.at_hand.inline(hash).is_some();
         let is_used = matches!(self.turn, super::Turn::Applying(_)) || is_at_hand;
         !is_used && !transfer.is_wanted(hash)
     }
@@ -376,7 +377,7 @@ impl Engine {
                 let bytes = Some(bytes.to_vec());
                 self.queued.push(Output::Retain { hash, bytes });
                 if arrival.nodes.is_empty() {
-                    self.transfer.consumed(&hash);
+                    self.transfer.at_hand.consumed(&hash);
                 }
             }
             self.touched.extend(&arrival.nodes);
@@ -438,6 +439,7 @@ impl Engine {
         let waiting = self.touched.len() + self.stalled.len() + self.doubted.len();
         if waiting == 0 {
             self.unstage_left_over();
+            self.forget_acts_done();
         }
         if waiting == 0 && !self.transfer.is_holding_up() {
             self.projected = self.replica.version_vector().clone();

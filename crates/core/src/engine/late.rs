@@ -20,7 +20,7 @@ impl Engine {
     pub(super) fn late_write(&mut self, late: LateWrite) {
         let hash = late.content.hash;
         let Some((path, acts)) = self.acts_of_late_writer(late) else {
-            if !self.transfer.is_staged(&hash) {
+            if !self.transfer.at_hand.is_staged(&hash) {
                 self.queued.push(Output::Unstage(hash));
             }
             return;

@@ -17,6 +17,7 @@ mod agenda;
 mod ahead;
 mod conflicts;
 mod copied;
+mod follow;
 mod gossip;
 mod guard;
 mod io;
@@ -39,6 +40,7 @@ use ahead::Batches;
 use peers::Peers;
 use problems::{Blocked, Problems};
 
+pub use follow::{Followed, Followup};
 pub use guard::{Judgement, Withheld};
 pub use io::{Hint, Input, Output, Wanted};
 pub use open::{COPIED_HERE, Changes, Identity, OpenError, Stored};
@@ -101,7 +103,7 @@ pub struct Engine {
     limits: Limits,
     /// Nodes whose entry may differ from the base.
     touched: BTreeSet<NodeId>,
-    /// Touched nodes whose content has come: the first to be planned.
+    /// Touched nodes whose content has come, or of which somebody waits to see them: the first to be planned.
     ready: BTreeSet<NodeId>,
     /// Whether planning stopped halfway, so that what it asked for so far is on its way.
     halfway: bool,
@@ -116,6 +118,8 @@ pub struct Engine {
     postponed: BTreeMap<NodeId, u32>,
     /// Contents among the retained versions, as far as this run knows.
     retained: BTreeSet<ContentHash>,
+    /// Nodes that people's acts here touched, and that may not be on the disk yet.
+    acted: BTreeSet<NodeId>,
     guard: guard::Guard,
     /// The last late write of each file of which there was one.
     late: BTreeMap<NodeId, Stamp>,
@@ -125,8 +129,9 @@ pub struct Engine {
     /// what it may have left in their place.
     doubtful: BTreeMap<BaseId, Vec<Left>>,
     copied: copied::Copied,
-    /// Entries that the base has in the parking area and that are not there: a crash came after they left
-    /// it. The first look at everything finds them, or else they are gone.
+    /// Entries that the base has in the parking area and that are not there: a crash came after they left it,
+    /// or an effect took them out that failed all the same. A look at everything finds them, or else they are
+    /// gone.
     unparked: BTreeSet<BaseId>,
     /// What was last told to the others.
     announced: VersionVector,
@@ -204,9 +209,7 @@ impl Engine {
         choice: &Choice,
     ) -> Result<(), ResolveError> {
         let local = self.replica.resolve(path, choice)?;
-        self.publish(local, Vec::new());
-        self.advance(now.monotonic_ms);
-        self.seal();
+        self.act(now, local);
         Ok(())
     }
 

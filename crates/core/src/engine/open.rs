@@ -127,6 +127,7 @@ impl Engine {
             limits: super::projection::LIMITS,
             touched,
             ready: BTreeSet::new(),
+            acted: BTreeSet::new(),
             halfway: false,
             stalled: BTreeSet::new(),
             doubted: BTreeMap::new(),

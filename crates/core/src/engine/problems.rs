@@ -93,9 +93,9 @@ impl Problems {
             })
     }
 
-    /// Whether a problem with it is listed.
+    /// Whether there is a problem with it.
     pub(super) fn has(&self, blocked: &Blocked) -> bool {
-        self.open.contains_key(blocked)
+        self.open.contains_key(blocked) || self.unlisted.contains(blocked)
     }
 
     /// What was blocked could be done.

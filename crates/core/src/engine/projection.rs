@@ -66,9 +66,9 @@ impl Engine {
             let fewer = plan.deferred.len() < touched.len();
             let rest = if fewer { &mut self.touched } else { &mut self.stalled };
             rest.append(&mut plan.deferred);
-            if self.touched.is_empty() && self.transfer.has_inline() {
+            if self.touched.is_empty() && self.transfer.at_hand.has_inline() {
                 self.stage_for_stalled();
-                self.transfer.clear_inline();
+                self.transfer.at_hand.clear_inline();
             }
             return;
         }
@@ -183,7 +183,7 @@ impl Engine {
         for &node in self.stalled.iter().chain(self.doubted.keys()) {
             let entry = self.replica.tree().entry(node);
             if let Some(Body::File(FileContent { hash, .. })) = entry.map(|entry| entry.body) {
-                contents.extend(self.transfer.spill(&hash).map(|bytes| (hash, bytes)));
+                contents.extend(self.transfer.at_hand.spill(&hash).map(|bytes| (hash, bytes)));
             }
         }
         if !contents.is_empty() {
@@ -218,9 +218,9 @@ impl Engine {
     }
 
     pub(super) fn availability(&self, hash: &ContentHash) -> Availability {
-        if let Some(bytes) = self.transfer.inline(hash) {
+        if let Some(bytes) = self.transfer.at_hand.inline(hash) {
             Availability::Inline(bytes.clone())
-        } else if self.transfer.is_staged(hash) {
+        } else if self.transfer.at_hand.is_staged(hash) {
             Availability::Staged
         } else if let Some((path, _)) = self.find_content(hash) {
             Availability::Local(path)
@@ -241,6 +241,8 @@ impl Engine {
             self.effect_ended(now, &mut plan, index, outcome);
         }
         self.touched.append(&mut plan.take_displaced());
+        // A plan has considered them.
+        drop(self.base.take_parted());
         // What could not be set right, because its effect failed, stays ours.
         let mut after = plan.disturbed();
         after.retain(|&id| id != BaseId::ROOT && self.base.entry(id).is_some());
@@ -265,6 +267,9 @@ impl Engine {
         }
         if done {
             self.keep_in_mind(now, &plan.effects[index].effect);
+        }
+        if outcome == Outcome::Unparked {
+            self.seek_unparked(now, &plan.effects[index].effect);
         }
         let Completion { retry, look, problem } = plan.complete(&mut self.base, index, outcome);
         let sets = matches!(plan.effects[index].effect, Effect::SetAttributes { .. });
@@ -300,15 +305,15 @@ impl Engine {
                 (problem.kind, effect)
             {
                 // It is not where it was thought to be: asked for anew when tried again.
-                self.transfer.consumed(&content.hash);
+                self.transfer.at_hand.consumed(&content.hash);
             }
             self.blocked(now, &retry, problem);
             return;
         }
         let attempts = self.differed.entry(node).or_default();
         *attempts += 1;
+        // Until it is done once: another effect of the same plan may be about it as well.
         if *attempts > DIFFERS_MAX {
-            self.differed.remove(&node);
             let path = look.unwrap_or_else(TreePath::root);
             let reason = "what is there keeps changing while it is being replaced".to_owned();
             self.blocked(now, &retry, Problem { kind: ProblemKind::NeverSettles, path, reason });
@@ -316,6 +321,14 @@ impl Engine {
             self.doubted.extend(retry.into_iter().map(|node| (node, path.clone())));
         } else {
             self.touched.extend(retry);
+        }
+    }
+
+    /// What has left the parking area is somewhere in the tree, or was removed: all of it is looked at.
+    fn seek_unparked(&mut self, now: u64, effect: &Effect) {
+        if let Some(id) = effect.parked() {
+            self.unparked.insert(BaseId(id.0));
+            self.agenda.again(now, Scope::Subtree(TreePath::root()), 0);
         }
     }
 
@@ -341,6 +354,9 @@ impl Engine {
     fn unblocked(&mut self, node: NodeId) -> bool {
         let solved = self.problems.solved(&Blocked::Node(node));
         let was_blocked = solved.is_some();
+        if was_blocked {
+            self.differed.remove(&node);
+        }
         self.queued.extend(solved.map(Output::Event));
         self.touched.extend(self.blocked_with.remove(&node).unwrap_or_default());
         was_blocked
@@ -368,14 +384,14 @@ impl Engine {
     fn keep_in_mind(&mut self, now: u64, effect: &Effect) {
         match effect {
             Effect::PutFile { content, source: PutSource::Staged, .. } => {
-                self.transfer.consumed(&content.hash);
+                self.transfer.at_hand.consumed(&content.hash);
             }
             Effect::PutFile { content, source: PutSource::Inline(_), .. } => {
                 // It may have come twice: with the change, and because it was asked for.
-                if self.transfer.take_staged(&content.hash) {
+                if self.transfer.at_hand.take_staged(&content.hash) {
                     self.unstage(content.hash);
                 }
-                self.transfer.consumed(&content.hash);
+                self.transfer.at_hand.consumed(&content.hash);
             }
             Effect::Move { from, to: Location::Tree(to), expected }
                 if expected.kind == Kind::Directory =>

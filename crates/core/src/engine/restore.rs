@@ -50,18 +50,24 @@ impl Engine {
         self.transfer.is_wanted(hash)
     }
 
-    /// Whether the content is in a file of the tree here, or known to be among the versions.
+    /// Whether the content is known to be among the versions.
     #[must_use]
-    pub fn is_at_hand(&self, hash: &ContentHash) -> bool {
-        self.retained.contains(hash) || self.base.by_hash(*hash).next().is_some()
+    pub fn is_kept(&self, hash: &ContentHash) -> bool {
+        self.retained.contains(hash)
     }
 
-    /// Makes nodes be as they were: a change like any other, which this disk follows as all do.
+    /// Whether the content is known to be among the versions, or was in a file of the tree here when that was
+    /// looked at last: a program may have written to it since, see [`Engine::find_content`].
+    #[must_use]
+    pub fn is_at_hand(&self, hash: &ContentHash) -> bool {
+        self.is_kept(hash) || self.base.by_hash(*hash).next().is_some()
+    }
+
+    /// Makes nodes be as they were: a change like any other, which this disk follows as all do. The caller has
+    /// seen to it that the bytes are here.
     pub fn restore(&mut self, now: Moment, wanted: &[Restoring]) {
         self.replica.set_time(now.unix_ms);
         let local = self.replica.restore(wanted);
-        self.publish(local, Vec::new());
-        self.advance(now.monotonic_ms);
-        self.seal();
+        self.act(now, local);
     }
 }

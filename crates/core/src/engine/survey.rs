@@ -85,6 +85,8 @@ impl Engine {
         self.surveys_finished = self.surveys_started;
         let is_first = !self.caught_up && self.surveyed.contains(&Scope::Subtree(TreePath::root()));
         self.caught_up |= is_first;
+        let is_everywhere = self.surveyed.contains(&Scope::Subtree(TreePath::root()))
+            && (is_first || survey.problems().is_empty());
         self.forget_undisturbed(&survey);
         let removals_max = self.removals_max(now);
         self.note_problems(now, survey.problems());
@@ -127,12 +129,15 @@ impl Engine {
         let moving = self.moving_directories(&snapshot);
         let (local, performed) = self.replica.perform(&snapshot.acts);
         snapshot.settle(&mut self.base, &performed);
+        self.touched.extend(self.base.take_parted());
         known.extend(&snapshot.seen);
         let base = &self.base;
         self.doubtful.retain(|id, _| base.entry(*id).is_some() && !known.contains(id));
         self.copied.disputed.retain(|id| base.entry(*id).is_some() && !known.contains(id));
         self.forget_copied();
-        self.forget_unparked();
+        if is_everywhere {
+            self.forget_unparked();
+        }
         self.plan_doubted();
         for (id, from) in moving {
             if let Some(to) = self.base.path(id) {
@@ -174,11 +179,8 @@ impl Engine {
         });
     }
 
-    /// What left the parking area before a crash and was not found is no more: removed by our own effect.
+    /// What left the parking area and was found nowhere is no more: removed by our own effect.
     fn forget_unparked(&mut self) {
-        if !self.caught_up {
-            return;
-        }
         for id in std::mem::take(&mut self.unparked) {
             let parked = self.base.entry(id).filter(|entry| entry.parent == BaseId::PARKING);
             let nodes: Vec<_> = parked.into_iter().flat_map(|entry| &entry.nodes).collect();

@@ -7,8 +7,12 @@
 //!
 //! No content is asked of a master more than once at a time, and a failure waits before the next try.
 
+mod at_hand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+pub use at_hand::AtHand;
 
 use crate::vocabulary::{ContentHash, NodeId, TreePath};
 
@@ -104,15 +108,8 @@ pub struct Arrival {
 /// The contents that this master lacks, and those that wait to be put in place.
 #[derive(Debug, Default)]
 pub struct Transfer {
-    inline: BTreeMap<ContentHash, Arc<[u8]>>,
-    inline_bytes: u64,
-    staged: BTreeSet<ContentHash>,
-    /// Contents that were staged and have gone to the versions, or are about to: whoever puts one that counts
-    /// as staged finds it there.
-    handed: BTreeSet<ContentHash>,
-    /// Contents that may be in the staging area although they don't count as staged: they came once more while
-    /// the first was being used, or could not be kept.
-    litter: BTreeSet<ContentHash>,
+    /// What is here already.
+    pub at_hand: AtHand,
     wants: BTreeMap<ContentHash, Want>,
     wanted_bytes: u64,
     /// Wants in state `Idle`, the small ones first, each in the order in which they were first wanted: what
@@ -133,7 +130,7 @@ impl Transfer {
     /// Nothing wanted; `staged` are the contents that an earlier run fetched and did not place.
     #[must_use]
     pub fn new(staged: BTreeSet<ContentHash>) -> Self {
-        Self { staged, ..Self::default() }
+        Self { at_hand: AtHand::staged_before(staged), ..Self::default() }
     }
 
     /// Keeps a content that came with a change, if there is room: without, it is fetched like any other.
@@ -143,101 +140,16 @@ impl Transfer {
         if bytes.is_empty() {
             return;
         }
-        if self.inline_bytes + self.small.bytes + bytes.len() as u64 <= INLINE_BYTES_MAX {
-            self.keep(hash, bytes.into());
+        let waiting = self.at_hand.inline_bytes() + self.small.bytes;
+        if waiting + bytes.len() as u64 <= INLINE_BYTES_MAX {
+            self.at_hand.keep(hash, bytes.into());
         }
-    }
-
-    fn keep(&mut self, hash: ContentHash, bytes: Arc<[u8]>) {
-        let size = bytes.len() as u64;
-        if self.inline.insert(hash, bytes).is_none() {
-            self.inline_bytes += size;
-        }
-    }
-
-    /// The bytes of a content that waits in memory.
-    #[must_use]
-    pub fn inline(&self, hash: &ContentHash) -> Option<&Arc<[u8]>> {
-        self.inline.get(hash)
-    }
-
-    /// Whether the content waits in the staging area, or has gone from there to the versions.
-    #[must_use]
-    pub fn is_staged(&self, hash: &ContentHash) -> bool {
-        self.staged.contains(hash) || self.handed.contains(hash)
-    }
-
-    /// A content goes from the staging area to the versions; whether it was there.
-    pub fn hand_over(&mut self, hash: ContentHash) -> bool {
-        let was_staged = self.staged.remove(&hash);
-        if was_staged {
-            self.handed.insert(hash);
-        }
-        was_staged
-    }
-
-    /// What the staging area holds of a content does not count any more; whether it may hold it.
-    #[must_use = "it is still there"]
-    pub fn take_staged(&mut self, hash: &ContentHash) -> bool {
-        let was_litter = self.litter.remove(hash);
-        self.staged.remove(hash) || was_litter
-    }
-
-    /// Something of a content may have been left in the staging area.
-    pub fn note_litter(&mut self, hash: ContentHash) {
-        self.litter.insert(hash);
     }
 
     /// Contents in the staging area that nothing wants; they don't count as staged any more.
     #[must_use = "they are still there"]
     pub fn take_unwanted_staged(&mut self) -> BTreeSet<ContentHash> {
-        let Self { staged, handed, litter, wants, .. } = self;
-        let is_wanted = |hash: &ContentHash| wants.contains_key(hash);
-        let mut unwanted: BTreeSet<ContentHash> =
-            staged.iter().copied().filter(|hash| !is_wanted(hash)).collect();
-        unwanted.extend(litter.iter().filter(|hash| !is_wanted(hash) && !staged.contains(hash)));
-        for contents in [staged, handed, litter] {
-            contents.retain(is_wanted);
-        }
-        unwanted
-    }
-
-    /// Takes a content out of memory: from now on it counts as staged, which the caller sees to.
-    #[must_use = "it is nowhere else"]
-    pub fn spill(&mut self, hash: &ContentHash) -> Option<Arc<[u8]>> {
-        let bytes = self.inline.remove(hash)?;
-        self.inline_bytes -= bytes.len() as u64;
-        self.stages(*hash);
-        Some(bytes)
-    }
-
-    fn stages(&mut self, hash: ContentHash) {
-        self.handed.remove(&hash);
-        self.litter.remove(&hash);
-        if !self.staged.insert(hash) {
-            self.litter.insert(hash);
-        }
-    }
-
-    /// Whether any content waits in memory.
-    #[must_use]
-    pub fn has_inline(&self) -> bool {
-        !self.inline.is_empty()
-    }
-
-    /// Forgets contents that wait in memory and are not needed any more.
-    pub fn clear_inline(&mut self) {
-        self.inline.clear();
-        self.inline_bytes = 0;
-    }
-
-    /// A content has been put in place or kept, and is neither staged nor in memory any more.
-    pub fn consumed(&mut self, hash: &ContentHash) {
-        self.handed.remove(hash);
-        self.staged.remove(hash);
-        if let Some(bytes) = self.inline.remove(hash) {
-            self.inline_bytes -= bytes.len() as u64;
-        }
+        self.at_hand.take_unwanted_staged(|hash| self.wants.contains_key(hash))
     }
 
     /// `node` can't be projected without this content. It waits for no other any more.
@@ -362,14 +274,14 @@ impl Transfer {
     /// wants any more is dropped.
     pub fn arrived_inline(&mut self, hash: ContentHash, bytes: Arc<[u8]>) -> Arrival {
         if self.wants.contains_key(&hash) {
-            self.keep(hash, bytes);
+            self.at_hand.keep(hash, bytes);
         }
         self.satisfied(hash)
     }
 
     /// A content has arrived and is staged; says what it was wanted for.
     pub fn arrived(&mut self, hash: ContentHash) -> Arrival {
-        self.stages(hash);
+        self.at_hand.stage(hash);
         self.satisfied(hash)
     }
 
@@ -431,6 +343,12 @@ impl Transfer {
         self.wants.contains_key(hash)
     }
 
+    /// The content that a node waits for.
+    #[must_use]
+    pub fn wanted_by(&self, node: NodeId) -> Option<ContentHash> {
+        self.by_node.get(&node).copied()
+    }
+
     /// A master came: what failed is worth another try at once.
     pub fn retry_now(&mut self) {
         self.retry_until(u64::MAX);
@@ -461,7 +379,7 @@ impl Transfer {
         let (first, last) = (ContentHash([0; 32]), ContentHash([0xff; 32]));
         let idle = self.idle.range((weight, 0, first)..=(weight, u64::MAX, last));
         let (in_flight, waiting) = match weight {
-            Weight::Small => (&mut self.small, self.inline_bytes),
+            Weight::Small => (&mut self.small, self.at_hand.inline_bytes()),
             Weight::Large => (&mut self.large, 0),
         };
         let mut asked = Vec::new();
@@ -531,97 +449,4 @@ impl Transfer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hash(byte: u8) -> ContentHash {
-        ContentHash([byte; 32])
-    }
-
-    fn node(byte: u8) -> NodeId {
-        NodeId([byte; 16])
-    }
-
-    #[test]
-    fn content_is_asked_for_once_however_many_nodes_want_it() {
-        let mut transfer = Transfer::default();
-        transfer.want(node(1), hash(1), 10, None);
-        transfer.want(node(2), hash(1), 10, None);
-        assert_eq!(transfer.requests(0).len(), 1);
-        assert!(transfer.requests(0).is_empty());
-        assert_eq!(transfer.arrived(hash(1)).nodes.len(), 2);
-        assert_eq!(transfer.outstanding(), (0, 0));
-        assert!(transfer.is_staged(&hash(1)));
-    }
-
-    #[test]
-    fn failed_content_waits_and_a_new_master_ends_the_wait() {
-        let mut transfer = Transfer::default();
-        transfer.want(node(1), hash(1), 10, None);
-        transfer.requests(0);
-        transfer.failed(hash(1), 1000);
-        assert!(transfer.requests(1000).is_empty());
-        let due = transfer.timeout().expect("a retry is due");
-        assert_eq!(transfer.requests(due).len(), 1);
-        transfer.failed(hash(1), due);
-        transfer.retry_now();
-        assert_eq!(transfer.requests(due)[0].attempts, 2);
-    }
-
-    #[test]
-    fn content_that_no_node_wants_any_more_is_stopped() {
-        let mut transfer = Transfer::default();
-        transfer.want(node(1), hash(1), 10, None);
-        transfer.requests(0);
-        transfer.want(node(1), hash(2), 10, None);
-        assert_eq!(transfer.take_stopped(), [hash(1)]);
-        assert_eq!(transfer.requests(0)[0].hash, hash(2));
-    }
-
-    #[test]
-    fn small_contents_are_asked_for_as_far_as_there_is_room_in_memory() {
-        let mut transfer = Transfer::default();
-        let full = INLINE_BYTES_MAX / SMALL_BYTES_MAX;
-        for number in 0..=full {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&number.to_le_bytes());
-            let node = NodeId(id[..16].try_into().expect("16 bytes"));
-            transfer.want(node, ContentHash(id), SMALL_BYTES_MAX, None);
-        }
-        let asked = transfer.requests(0);
-        assert_eq!(asked.len() as u64, full);
-        // What comes with changes must not take the room of what is under way.
-        transfer.offer(hash(255), vec![0]);
-        assert_eq!(transfer.inline(&hash(255)), None);
-        let bytes: Arc<[u8]> = vec![0; SMALL_BYTES_MAX as usize].into();
-        for request in &asked {
-            assert_eq!(transfer.arrived_inline(request.hash, bytes.clone()).nodes.len(), 1);
-        }
-        assert!(transfer.requests(0).is_empty(), "memory is full");
-        assert!(transfer.spill(&asked[0].hash).is_some());
-        assert!(transfer.is_staged(&asked[0].hash));
-        assert_eq!(transfer.requests(0).len(), 1);
-        transfer.consumed(&asked[1].hash);
-        assert_eq!(transfer.inline(&asked[1].hash), None);
-    }
-
-    #[test]
-    fn content_that_nobody_wants_any_more_is_dropped_when_it_arrives() {
-        let mut transfer = Transfer::default();
-        transfer.want(node(1), hash(1), 10, None);
-        transfer.requests(0);
-        transfer.unwant(node(1));
-        let arrival = transfer.arrived_inline(hash(1), vec![0; 10].into());
-        assert_eq!((arrival, transfer.has_inline()), (Arrival::default(), false));
-    }
-
-    #[test]
-    fn contents_in_flight_are_bounded_but_the_first_always_goes() {
-        let mut transfer = Transfer::default();
-        transfer.want(node(1), hash(1), 5 << 30, None);
-        transfer.want(node(2), hash(2), 5 << 30, None);
-        assert_eq!(transfer.requests(0).len(), 1);
-        transfer.arrived(hash(1));
-        assert_eq!(transfer.requests(0).len(), 1);
-    }
-}
+mod tests;

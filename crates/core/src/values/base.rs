@@ -100,6 +100,8 @@ pub struct Base {
     /// By the first eight bytes of the hash; the entry tells the rest.
     hashes: BTreeSet<(u64, BaseId)>,
     dirty: BTreeSet<BaseId>,
+    /// Directories that a node has left, since this was last asked for.
+    parted: BTreeSet<BaseId>,
     next: u64,
 }
 
@@ -340,6 +342,15 @@ impl Base {
         depth
     }
 
+    /// The nodes in directories that another node has left since the last call, since it became another entry:
+    /// each may be in that one by now.
+    pub fn take_parted(&mut self) -> BTreeSet<NodeId> {
+        let parted = std::mem::take(&mut self.parted);
+        let children = parted.into_iter().flat_map(|id| self.children(id));
+        let entries = children.filter_map(|(_, child)| self.entry(child));
+        entries.flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)).collect()
+    }
+
     /// The rows that changed since the last call, by key.
     pub fn take_dirty_rows(&mut self) -> Vec<BaseRow> {
         let dirty = std::mem::take(&mut self.dirty);
@@ -392,6 +403,7 @@ impl Base {
             objects: BTreeSet::new(),
             hashes: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            parted: BTreeSet::new(),
             next: 1,
         }
     }
@@ -436,6 +448,9 @@ impl Base {
                     known.nodes[0].contents.clear();
                 }
                 self.dirty.insert(other);
+                if directory {
+                    self.parted.insert(other);
+                }
             }
         }
     }

@@ -157,6 +157,9 @@ pub enum Outcome {
     },
     /// Something else was found than expected: nothing was done. To be looked at.
     Differs,
+    /// What was to come out of the parking area is not there: nothing was done. An effect that failed before
+    /// may have taken it out.
+    Unparked,
     /// It could not be done now: no permission, no space. Retried with backoff, listed in `status`.
     Failed(Problem),
     /// The ignore rules cover the path: never written (R14).
@@ -185,6 +188,19 @@ impl Effect {
             | Self::Confirm { at, .. }
             | Self::SetAttributes { at, .. } => at,
             Self::Move { to, .. } => to,
+        }
+    }
+
+    /// In the parking area, where the effect expects to find something.
+    #[must_use]
+    pub fn parked(&self) -> Option<ParkingId> {
+        let source = match self {
+            Self::Move { from, .. } => from,
+            other => other.target(),
+        };
+        match source {
+            Location::Parked(id, _) => Some(*id),
+            Location::Tree(_) => None,
         }
     }
 

@@ -21,8 +21,9 @@ pub(super) const TEMPLATE: &str = r#"# pleach: the settings of this master alone
 #rescan_interval = "1h"
 
 # How long files that were replaced or deleted are kept below .pleach/versions (at least 1h), and how much of
-# the file system they may hold together before the oldest go earlier. In its first hour none goes, and the
-# versions of an open conflict stay until it is settled.
+# the file system they may hold together before the oldest go earlier. In its first hour none goes, for its age
+# none while the clock has not gone evenly for half a day, and the versions of an open conflict stay until it is
+# settled.
 #versions_age = "30d"
 #versions_share = "10%"
 "#;

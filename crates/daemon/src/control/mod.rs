@@ -96,7 +96,7 @@ pub enum Request {
         /// How long at most.
         timeout_ms: u64,
     },
-    /// Settle the conflicts at a path. Answered with [`Reply::Done`].
+    /// Settle the conflicts at a path. Answered with [`Reply::Done`]; see [`Request::Follow`].
     Resolve {
         /// Where.
         path: PathText,
@@ -119,8 +119,16 @@ pub enum Request {
         /// Which.
         path: PathText,
     },
-    /// Make a file, or all that a directory held, be as it was. Answered with [`Reply::Restored`].
+    /// Make a file, or all that a directory held, be as it was. Answered with [`Reply::Restored`]; see
+    /// [`Request::Follow`].
     Restore(RestoreRequest),
+    /// Answered with [`Reply::Done`] once the disk here has all that was settled and restored on this master
+    /// before: whoever looks at the files then, finds them so. Refused with [`RefusalKind::Busy`] when the time
+    /// is over, with [`RefusalKind::Failed`] as soon as there is a problem for some of it and the rest is there.
+    Follow {
+        /// How long at most.
+        timeout_ms: u64,
+    },
     /// The members. Answered with [`Reply::Masters`].
     Masters,
     /// Remove a member, by name or id. Answered with [`Reply::Done`].

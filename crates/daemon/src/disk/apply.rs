@@ -263,10 +263,19 @@ impl<'a> Run<'a> {
                 self.note_echo(effect, fingerprint);
                 Outcome::Done { fingerprint }
             }
+            Err(Stop::Differs) if self.has_left_parking(effect) => Outcome::Unparked,
             Err(Stop::Differs) => Outcome::Differs,
             Err(Stop::Problem(problem)) => Outcome::Failed(problem),
             Err(Stop::Errno(errno)) => Outcome::Failed(problem(errno, &told_path(effect))),
         }
+    }
+
+    /// Whether nothing is in the parking area where the effect expects something.
+    fn has_left_parking(&self, effect: &Effect) -> bool {
+        effect.parked().is_some_and(|id| {
+            let name = id.0.to_string();
+            stat_at(self.disk.root.parking(), &*name) == Err(Errno::NOENT)
+        })
     }
 
     /// What was put or set right is heard of by the watcher, and known.

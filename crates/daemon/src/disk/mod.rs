@@ -33,6 +33,7 @@ mod stat;
 mod version_log;
 mod versions;
 mod walk;
+mod wall_clock;
 mod watcher;
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! A version goes when it is older than the age, or, the oldest first, while all together hold more than
 //! their share of the file system; in its first hour none goes. It is looked at once more before: one that
 //! a program has written to meanwhile through an old handle counts as new.
+//!
+//! All that is by the wall clock, which somebody may set: see [`WallClock`].
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,6 +14,7 @@ use pleach_core::vocabulary::{ContentHash, Kind};
 
 use super::Disk;
 use super::versions::{Kept, VersionId, Versions, now_ms};
+use super::wall_clock::WallClock;
 
 /// How many versions one step lets go of: that takes some hundredths of a second.
 const STEP_MAX: usize = 1_000;
@@ -20,6 +23,11 @@ const NEXT_STEP: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// For so long a version is kept, however much room it takes: it may have been a mistake.
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+
+/// No version goes for its age before the clock has gone evenly for so long, or for that age: longer than it
+/// takes until a clock that was set wrong is noticed, and shorter than a day, for daemons that are started anew
+/// every night.
+const EVEN_MIN: Duration = Duration::from_secs(12 * 3600);
 
 /// For how long, and up to how much, versions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,7 @@ pub struct Retention {
 #[derive(Debug)]
 pub struct Cleaner {
     retention: Retention,
+    clock: WallClock,
     due: Instant,
     /// Those that were found to be needed since it last was through.
     needed: BTreeSet<VersionId>,
@@ -43,7 +52,16 @@ impl Cleaner {
     /// Begins at once.
     #[must_use]
     pub fn new(retention: Retention) -> Self {
-        Self { retention, due: Instant::now(), needed: BTreeSet::new() }
+        let (clock, due) = (WallClock::watch(), Instant::now());
+        Self { retention, clock, due, needed: BTreeSet::new() }
+    }
+
+    /// The same, as if the clock had gone evenly for so long.
+    #[cfg(test)]
+    pub(super) fn with_clock_even_for(retention: Retention, even: Duration) -> Self {
+        let mut cleaner = Self::new(retention);
+        cleaner.clock.assume_even_for(even);
+        cleaner
     }
 
     /// How long it is until [`Cleaner::step`] should be called.
@@ -67,7 +85,8 @@ impl Cleaner {
         let bytes = u128::from(system.f_blocks) * u128::from(system.f_frsize);
         let bytes_max = bytes * u128::from(self.retention.share_max) / 100;
         let bytes_max = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-        let expired = self.expired(disk.versions(), bytes_max);
+        let even_for = self.clock.even_for();
+        let expired = self.expired(disk.versions(), bytes_max, even_for);
         if expired.is_empty() {
             self.needed.clear();
             return Ok(0);
@@ -87,12 +106,17 @@ impl Cleaner {
     }
 
     /// Versions that have been kept for long enough, the oldest first. Of one that was not hashed yet
-    /// nobody can tell whether it is needed.
-    fn expired(&self, versions: &Versions, bytes_max: u64) -> Vec<Kept> {
+    /// nobody can tell whether it is needed, and nobody can tell an age by a clock that was set a moment ago.
+    /// What there is no room for goes all the same.
+    fn expired(&self, versions: &Versions, bytes_max: u64, even_for: Duration) -> Vec<Kept> {
         let ago = |age: Duration| {
             now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
         };
-        let old = ago(self.retention.age_max.max(KEPT_AT_LEAST));
+        let age_max = self.retention.age_max.max(KEPT_AT_LEAST);
+        let old = match even_for < age_max.min(EVEN_MIN) {
+            true => i64::MIN,
+            false => ago(age_max),
+        };
         let recent = ago(KEPT_AT_LEAST);
         let mut surplus = versions.total_bytes().saturating_sub(bytes_max);
         let mut expired = Vec::new();

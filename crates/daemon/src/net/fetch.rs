@@ -18,7 +18,8 @@ use super::content::{ContentRequest, ContentSink, FetchFailure};
 use super::lane;
 use super::peers::CONTENT;
 use super::roster::lock;
-use super::service::{Command, Shared};
+use super::service::Command;
+use super::shared::Shared;
 use super::wire::HASHES_MAX;
 use super::{NetEvent, Network};
 

@@ -18,6 +18,7 @@
 //! [`QUEUE_BYTES_MAX`]: beyond it `Changes` are dropped and [`NetEvent::Overflowed`] says so.
 
 mod chunks;
+mod connections;
 mod content;
 mod events;
 mod fetch;
@@ -36,6 +37,7 @@ mod runs;
 mod serve;
 mod service;
 mod session;
+mod shared;
 mod speaks;
 mod transport;
 mod wire;
@@ -60,8 +62,9 @@ pub use self::events::NetEvents;
 use self::fetch::Fetcher;
 pub use self::handover::{Handover, HandoverError, HandoverPage, HandoverRequest};
 pub use self::join::{JoinError, JoinOutcome, join};
-use self::service::{Command, Shared};
+use self::service::Command;
 pub use self::session::QUEUE_BYTES_MAX;
+use self::shared::Shared;
 pub use self::speaks::Speaks;
 pub use self::transport::TrafficCount;
 use crate::identity::{MasterKey, StoreSeed};

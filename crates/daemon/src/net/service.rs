@@ -3,10 +3,9 @@
 //! It never waits for the driver or for a peer: what may wait (messages, contents, joins) runs in
 //! tasks of its own. It ends on [`Command::Shutdown`] or when nobody takes events any more.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -19,29 +18,23 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, gossipsub, mdns, ping};
 use pleach_core::values::Member;
-use pleach_core::vocabulary::{MasterId, StoreId};
-use tokio::runtime::Handle;
+use pleach_core::vocabulary::MasterId;
 use tokio::sync::{mpsc, oneshot};
 
-use super::events::EventSender;
-use super::listening;
+use super::connections::Connections;
 use super::members_only::MembersOnly;
 use super::peers::{self, InboundStream, OpenError, OpenStream};
 use super::reach::{self, Reach};
-use super::roster::{Role, Roster, lock};
-use super::runs::{RunId, Runs};
-use super::session::{self, Sessions};
-use super::transport::{self, TrafficBook, TrafficCount};
+use super::roster::Role;
+use super::shared::is_loopback;
 use super::{
-    Discovery, NetConfig, NetError, NetEvent, Network, Speaks, frame, gossip, join, now_unix, serve,
+    Discovery, NetConfig, NetError, NetEvent, Network, frame, gossip, join, listening, now_unix,
+    serve, session, transport,
 };
-use crate::identity::{StoreSeed, admitted, master_of};
-use crate::ticket::Invitations;
+use crate::identity::{admitted, master_of};
 
 /// How often a quiet connection is probed, and how long the answer may take.
 const PING_SECONDS: Duration = Duration::from_secs(15);
-/// Two connections of one pair that are this close came of dialling each other at once.
-const SIMULTANEOUS: Duration = Duration::from_secs(5);
 /// How long closing may take.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(700);
 /// How many gossiped messages wait to be verified.
@@ -76,79 +69,6 @@ pub(super) enum Command {
         addresses: Vec<Multiaddr>,
     },
     Shutdown(oneshot::Sender<()>),
-}
-
-/// What the tasks of one network share.
-pub(super) struct Shared {
-    pub(super) me: MasterId,
-    pub(super) seed: StoreSeed,
-    pub(super) store: StoreId,
-    pub(super) events: EventSender,
-    pub(super) sessions: Sessions,
-    members: Arc<Mutex<BTreeMap<PeerId, MasterId>>>,
-    invitations: Arc<Mutex<Invitations>>,
-    listening: Mutex<BTreeSet<Multiaddr>>,
-    traffic: TrafficBook,
-    pub(super) speaks: Speaks,
-    /// This start.
-    pub(super) run: RunId,
-    pub(super) runs: Mutex<Runs>,
-    /// Where tasks run, also those that blocking threads start.
-    pub(super) runtime: Handle,
-}
-
-impl Shared {
-    pub(super) fn new(config: &NetConfig, events: EventSender, run: RunId) -> Self {
-        Self {
-            me: config.key.master(),
-            seed: config.seed,
-            store: config.seed.store(),
-            events,
-            sessions: Sessions::default(),
-            members: Arc::default(),
-            invitations: Arc::new(Mutex::new(config.invitations.clone())),
-            listening: Mutex::default(),
-            traffic: TrafficBook::default(),
-            speaks: config.speaks.clone(),
-            run,
-            runs: Mutex::default(),
-            runtime: Handle::current(),
-        }
-    }
-
-    pub(super) fn is_member_key(&self, master: MasterId) -> bool {
-        lock(&self.members).values().any(|member| *member == master)
-    }
-
-    pub(super) fn invitations(&self) -> MutexGuard<'_, Invitations> {
-        lock(&self.invitations)
-    }
-
-    pub(super) fn is_member(&self, peer: &PeerId) -> bool {
-        lock(&self.members).contains_key(peer)
-    }
-
-    /// Where others can reach this master: loopback addresses only if there are no others.
-    pub(super) fn reachable_addresses(&self) -> Vec<Multiaddr> {
-        let all = lock(&self.listening);
-        let (loopback, others): (Vec<_>, Vec<_>) = all.iter().cloned().partition(is_loopback);
-        if others.is_empty() { loopback } else { others }
-    }
-
-    pub(super) fn traffic(&self) -> Vec<(MasterId, TrafficCount)> {
-        let members = lock(&self.members);
-        let counts =
-            members.iter().map(|(peer, master)| (*master, self.traffic.of_member(*peer).count()));
-        counts.collect()
-    }
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-        _ => false,
-    }
 }
 
 impl Network {
@@ -193,10 +113,9 @@ pub(super) async fn start(
     let shared = &network.shared;
     let key = config.key.to_libp2p();
     let me = key.public().to_peer_id();
-    let transport = transport::build(&key, shared.traffic.clone())
+    let transport = transport::build(&key, shared.traffic_book())
         .map_err(|error| NetError::Setup(error.to_string()))?;
-    let members = shared.members.clone();
-    let roster = Roster::Store { members, invitations: shared.invitations.clone() };
+    let roster = shared.roster();
     let mdns = match config.discovery {
         Discovery::Off => None,
         // Nobody else could reach it.
@@ -221,7 +140,7 @@ pub(super) async fn start(
     let swarm_config = libp2p::swarm::Config::with_tokio_executor();
     let mut swarm = Swarm::new(transport, behaviour, me, swarm_config);
     let listening = listening::listen(&mut swarm, &config.listen).await?;
-    lock(&shared.listening).extend(listening);
+    shared.listening_changed(|addresses| addresses.extend(listening));
 
     let (gossiped, gossiped_out) = mpsc::channel(GOSSIPED_MAX);
     tokio::spawn(take_gossip(network.clone(), gossiped_out));
@@ -229,7 +148,7 @@ pub(super) async fn start(
         network: network.clone(),
         swarm,
         reach: Reach::new(shared.me),
-        connections: BTreeMap::new(),
+        connections: Connections::default(),
         gossiped,
         serving: serve::Server::new(config.source),
     };
@@ -258,18 +177,12 @@ async fn take_gossip(network: Network, mut gossiped: mpsc::Receiver<Gossiped>) {
     }
 }
 
-struct Connection {
-    peer: PeerId,
-    dialler: MasterId,
-    since: Instant,
-}
-
 struct Service {
     network: Network,
     swarm: Swarm<Behaviour>,
     reach: Reach,
     /// The members' connections.
-    connections: BTreeMap<ConnectionId, Connection>,
+    connections: Connections,
     gossiped: mpsc::Sender<Gossiped>,
     serving: serve::Server,
 }
@@ -340,18 +253,9 @@ impl Service {
         let admitted = admitted(&shared.seed, members);
         let peers = reach::peers_of(members, &admitted, shared.me);
         let roster = peers.iter().map(|(peer, member)| (*peer, member.master)).collect();
-        for (peer, _) in &peers {
-            shared.traffic.of_member(*peer);
-        }
-        *lock(&shared.members) = roster;
+        shared.set_members(roster);
         self.reach.set_members(&peers, Instant::now());
-        let removed: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| !shared.is_member(&connection.peer))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in removed {
+        for id in self.connections.of_others_than(|peer| shared.is_member(peer)) {
             self.close_connection(id);
         }
     }
@@ -414,8 +318,9 @@ impl Service {
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.network.shared.sessions.close(connection_id);
-                let known = self.connections.remove(&connection_id);
-                known.inspect(|_| self.reach.disconnected(&peer_id, Instant::now()));
+                if self.connections.closed(connection_id).is_some() {
+                    self.reach.disconnected(&peer_id, Instant::now());
+                }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 tracing::debug!(%peer, %error, "dial failed");
@@ -425,23 +330,21 @@ impl Service {
                 self.on_incoming_refused(peer_id, &error, &send_back_addr);
             }
             SwarmEvent::NewListenAddr { address, .. } => {
-                lock(&self.network.shared.listening).insert(address);
-                self.tell_listening();
+                self.listening_changed(|addresses| _ = addresses.insert(address));
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                lock(&self.network.shared.listening).remove(&address);
-                self.tell_listening();
+                self.listening_changed(|addresses| _ = addresses.remove(&address));
             }
             SwarmEvent::ListenerClosed { addresses, .. } => {
-                lock(&self.network.shared.listening).retain(|old| !addresses.contains(old));
-                self.tell_listening();
+                self.listening_changed(|all| all.retain(|old| !addresses.contains(old)));
             }
             _ => {}
         }
     }
 
-    fn tell_listening(&self) {
+    fn listening_changed(&self, change: impl FnOnce(&mut BTreeSet<Multiaddr>)) {
         let shared = &self.network.shared;
+        shared.listening_changed(change);
         shared.events.try_send(NetEvent::Listening(shared.reachable_addresses()));
     }
 
@@ -476,10 +379,8 @@ impl Service {
         };
         let me = self.network.shared.me;
         let dialler = if endpoint.is_dialer() { me } else { master };
-        let since = Instant::now();
         self.reach.connected(&peer);
-        self.connections.insert(id, Connection { peer, dialler, since });
-        if let Some(surplus) = self.surplus(peer, id) {
+        if let Some(surplus) = self.connections.opened(id, peer, dialler, Instant::now()) {
             self.close_connection(surplus);
             if surplus == id {
                 return;
@@ -501,24 +402,6 @@ impl Service {
                     }
                 }
             });
-        }
-    }
-
-    /// Which connection to `peer` to close, if `id` is not its only one. Of two that came of dialling
-    /// each other both sides keep that of the smaller key. Of two that the peer dialled at once, at
-    /// several of our addresses, it drops one itself, and which is not known here. Else the newer is
-    /// kept, as the older may be half open.
-    fn surplus(&self, peer: PeerId, id: ConnectionId) -> Option<ConnectionId> {
-        let new = self.connections.get(&id)?;
-        let others = self.connections.iter().filter(|(other, c)| **other != id && c.peer == peer);
-        let (old_id, old) = others.max_by_key(|(_, connection)| connection.since)?;
-        if new.since.duration_since(old.since) >= SIMULTANEOUS {
-            return Some(*old_id);
-        }
-        match old.dialler.cmp(&new.dialler) {
-            Ordering::Less => Some(id),
-            Ordering::Equal => None,
-            Ordering::Greater => Some(*old_id),
         }
     }
 

@@ -15,10 +15,10 @@ use pleach_core::values::{Effect, Event, Look, Member, Problem, Record};
 use pleach_core::vocabulary::{ContentHash, Fingerprint, MasterId, Moment, TreePath};
 use tokio::sync::{Notify, broadcast, oneshot};
 
-use super::answer::Waiters;
 use super::content::Contents;
 use super::outputs::fetch_failed;
 use super::recording::{Recorded, Recording};
+use super::waiting::Waiters;
 use crate::control::{Call, Counts, EventReport};
 use crate::disk::{Durable, VersionId};
 use crate::identity::{MasterKey, StoreSeed};

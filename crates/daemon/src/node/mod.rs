@@ -33,6 +33,7 @@ mod restore;
 mod start;
 mod tally;
 mod verify;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,6 +82,9 @@ impl std::fmt::Debug for NodeHandle {
 
 impl NodeHandle {
     /// Asks what a client of the control socket may ask, but for [`Request::Events`].
+    ///
+    /// [`Request::Resolve`] and [`Request::Restore`] are answered once they are decided; a [`Request::Follow`] after
+    /// them, once the files are so on this disk.
     pub async fn call(&self, request: Request) -> Result<Reply, Refusal> {
         let stopping = || Refusal::new(RefusalKind::Stopping, "the node is stopping");
         let (reply, answer) = oneshot::channel();

@@ -11,6 +11,7 @@ use super::driver::Driver;
 use crate::control::{
     PathText, Refusal, RefusalKind, Reply, RestoreOutcome, RestoreRequest, RestoredReport,
 };
+use crate::disk;
 use crate::history::{LeftAlone, Plan, RestoreError, content_of, plan};
 
 /// Who waits for bytes, to restore what they belong to: one at a time.
@@ -135,8 +136,13 @@ impl Driver {
         report
     }
 
-    /// Whether this disk is known to have a content.
+    /// Whether this disk has a content. What a file of the tree had when it was looked at last, a program may
+    /// have written over since: others would wait for it for ever.
     fn has(&self, hash: &ContentHash) -> bool {
-        self.engine.is_at_hand(hash) || self.contents.versions.is_known(*hash)
+        let in_tree = || {
+            let (path, fingerprint) = self.engine.find_content(hash)?;
+            disk::open_content(&self.contents.root, &path, &fingerprint).ok()?
+        };
+        self.engine.is_kept(hash) || self.contents.versions.is_known(*hash) || in_tree().is_some()
     }
 }

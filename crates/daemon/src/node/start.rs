@@ -18,8 +18,8 @@ use super::content::Contents;
 use super::driver::{Chore, Clock, Driver, Facts, Job};
 use super::hand::Hand;
 use super::{
-    Node, NodeHandle, answer, forward, peer_problems, ports, progress, reading, recording,
-    refusals, restore, tally, verify,
+    Node, NodeHandle, forward, peer_problems, ports, progress, reading, recording, refusals,
+    restore, tally, verify, waiting,
 };
 use crate::config::{Config, ReplicateOwner};
 use crate::control;
@@ -300,7 +300,7 @@ fn driver(
         runtime: tokio::runtime::Handle::current(),
         events: handle.events.clone(),
         facts,
-        waiters: answer::Waiters::default(),
+        waiters: waiting::Waiters::default(),
         content_waiters: reading::ContentWaiters::default(),
         restorers: restore::Restorers::default(),
         clock: Clock::start(),

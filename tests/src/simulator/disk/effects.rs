@@ -73,8 +73,13 @@ impl Disk {
                 }
                 Outcome::Done { fingerprint }
             }
+            Err(Outcome::Differs) if self.has_left_parking(effect) => Outcome::Unparked,
             Err(outcome) => outcome,
         }
+    }
+
+    fn has_left_parking(&self, effect: &Effect) -> bool {
+        effect.parked().is_some_and(|id| !self.parked.contains_key(&id))
     }
 
     fn locate(&self, location: &Location) -> Option<InodeKey> {

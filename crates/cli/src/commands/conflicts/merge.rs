@@ -23,7 +23,7 @@ use serde::Serialize;
 use super::content::{self, ANCESTOR, Content};
 use super::desk::{Desk, left_as_it_was};
 use super::{at, no_conflict};
-use crate::asking::daemon;
+use crate::asking::{daemon, follow};
 use crate::failure::{Code, Failure};
 use crate::output::Output;
 use crate::{place, render};
@@ -67,6 +67,7 @@ pub(in crate::commands) fn merge(
     });
     match outcome {
         Ok(()) => {
+            follow(&mut merging.client, "settled");
             let path = PathText(merging.path.clone());
             let merged = [Merged { path, kept: "merged", outcome: "settled" }];
             output.facts(&merged[..], |merged, style| {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{all, look, no_conflict};
 use crate::arguments::Resolve;
-use crate::asking::daemon;
+use crate::asking::{daemon, follow};
 use crate::failure::{Code, Failure};
 use crate::output::Output;
 use crate::place;
@@ -48,12 +48,14 @@ enum Fate {
 /// A store with what is open in it: the ids of the versions at each path.
 struct Store {
     client: Client,
+    /// Whether anything has been settled in it.
+    settled: bool,
     open: BTreeMap<PathText, BTreeSet<String>>,
 }
 
 impl Store {
     fn of(root: &Path) -> Result<Self, Failure> {
-        let mut store = Self { client: daemon(root)?, open: BTreeMap::new() };
+        let mut store = Self { client: daemon(root)?, settled: false, open: BTreeMap::new() };
         store.read()?;
         Ok(store)
     }
@@ -109,6 +111,9 @@ pub(in crate::commands) fn resolve(asked: &Resolve, output: &Output) -> Result<C
         let (outcome, failure) = settle(store, path, asked)?;
         outcomes.push(outcome);
         failures.extend(failure);
+    }
+    for store in stores.values_mut().filter(|store| store.settled) {
+        follow(&mut store.client, "settled");
     }
     let some_left = failures.len() > 1;
     output.facts(&*outcomes, |outcomes, style| {
@@ -186,6 +191,7 @@ fn settle(
             return Err(Failure::new(format!("the daemon answered something else: {other:?}")));
         }
     };
+    store.settled |= outcome == Fate::Settled;
     let error = failure.as_ref().map(ToString::to_string);
     Ok((Outcome { path, kept, outcome, error }, failure))
 }

@@ -3,6 +3,7 @@
 mod absent;
 mod copied;
 mod failed;
+mod follow;
 mod staged;
 
 use super::*;

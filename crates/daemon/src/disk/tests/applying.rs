@@ -115,6 +115,22 @@ fn names_are_swapped_through_the_parking() {
 }
 
 #[test]
+fn what_is_not_in_the_parking_area_is_told_of_as_that() {
+    let mut bench = Bench::new();
+    bench.write("a", b"a");
+    bench.write("there", b"b");
+    let a = bench.fingerprint("a");
+    done(&bench.disk.apply(&[move_to(tree("a"), parked(7, ""), a)])[0]);
+    let outcomes = bench.disk.apply(&[
+        move_to(parked(8, ""), tree("b"), a),
+        Effect::RemoveFile { at: parked(8, ""), expected: a },
+        move_to(parked(7, ""), tree("there"), a),
+    ]);
+    assert_eq!(outcomes, [Outcome::Unparked, Outcome::Unparked, Outcome::Differs]);
+    assert_eq!(bench.state_names("parking"), ["7"]);
+}
+
+#[test]
 fn effects_after_a_move_act_at_the_new_place() {
     let mut bench = Bench::new();
     bench.write("d/f", b"x");

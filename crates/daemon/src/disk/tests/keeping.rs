@@ -280,12 +280,31 @@ fn contents_left(bench: &Bench) -> Vec<ContentHash> {
     bench.disk.versions().list(None).into_iter().filter_map(|kept| kept.hash).collect()
 }
 
+fn cleaner(age_max: Duration, share_max: u8) -> Cleaner {
+    Cleaner::with_clock_even_for(Retention { age_max, share_max }, 24 * HOUR)
+}
+
+#[test]
+fn no_version_goes_for_its_age_before_the_clock_has_gone_evenly_for_a_while() {
+    let cases =
+        [(720, 100, 0, 0), (720, 100, 11, 0), (720, 100, 12, 2), (3, 100, 3, 2), (720, 0, 0, 2)];
+    for (age_hours, share_max, even_hours, goes) in cases {
+        let bench = with_versions(&[b"one", b"two"]);
+        // Or the clock was set forward.
+        bench.disk.versions().backdate(1_000 * HOUR);
+        let retention = Retention { age_max: age_hours * HOUR, share_max };
+        let mut cleaner = Cleaner::with_clock_even_for(retention, even_hours * HOUR);
+        let gone = cleaner.step(&bench.disk, |_| BTreeSet::new()).unwrap();
+        assert_eq!(gone, goes, "{age_hours} h, {share_max} %, even for {even_hours} h");
+    }
+}
+
 #[test]
 fn version_goes_when_it_is_old_or_there_is_too_much_and_never_in_its_first_hour() {
     let nothing_needed = |_| BTreeSet::new();
     for (age_max, share_max) in [(24 * HOUR, 0), (HOUR, 100)] {
         let bench = with_versions(&[b"one", b"two"]);
-        let mut cleaner = Cleaner::new(Retention { age_max, share_max });
+        let mut cleaner = cleaner(age_max, share_max);
         assert_eq!(cleaner.step(&bench.disk, nothing_needed).unwrap(), 0);
         bench.disk.versions().backdate(2 * HOUR);
         assert_eq!(cleaner.step(&bench.disk, nothing_needed).unwrap(), 2);
@@ -294,7 +313,7 @@ fn version_goes_when_it_is_old_or_there_is_too_much_and_never_in_its_first_hour(
     }
     let bench = with_versions(&[b"one", b"two"]);
     bench.disk.versions().backdate(2 * HOUR);
-    let mut cleaner = Cleaner::new(Retention { age_max: 24 * HOUR, share_max: 100 });
+    let mut cleaner = cleaner(24 * HOUR, 100);
     assert_eq!(cleaner.step(&bench.disk, nothing_needed).unwrap(), 0);
     assert_eq!(contents_left(&bench).len(), 2);
 }
@@ -306,7 +325,7 @@ fn version_that_is_needed_or_was_written_to_stays_when_it_is_old() {
     let held = bench.at(&format!(".pleach/versions/{}", written.0));
     std::fs::write(held, b"a late write").unwrap();
     bench.disk.versions().backdate(2 * HOUR);
-    let mut cleaner = Cleaner::new(Retention { age_max: HOUR, share_max: 100 });
+    let mut cleaner = cleaner(HOUR, 100);
     let needed = ContentHash::of(b"needed");
     assert_eq!(cleaner.step(&bench.disk, |_| BTreeSet::from([needed])).unwrap(), 1);
     assert_eq!(cleaner.step(&bench.disk, |_| BTreeSet::new()).unwrap(), 0);

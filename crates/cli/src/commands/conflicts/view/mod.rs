@@ -18,7 +18,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use super::{all, at, diff};
-use crate::asking::daemon;
+use crate::asking::{daemon, follow};
 use crate::failure::{Code, Failure};
 use crate::output::Output;
 use crate::{place, render};
@@ -43,6 +43,9 @@ pub(in crate::commands) fn view(dir: Option<&Path>, output: &Output) -> Result<C
     let ended = view.run(&mut terminal, Look::new(output.style()));
     let restored = ratatui::try_restore().map_err(failed);
     ended.and(restored)?;
+    if view.state.settled > 0 {
+        follow(&mut view.client, "settled");
+    }
     let (settled, open) = (view.state.settled, view.state.open.len());
     output.remark(|_| format!("{settled} settled, {open} open\n"))?;
     Ok(Code::Done)
