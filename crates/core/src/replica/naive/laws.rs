@@ -12,46 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::Picture;
+use super::dice::Dice;
 use super::history::{self, Deed, Master, assert_as_from_scratch};
-use super::{Picture, history::updates};
+use super::updates::updates;
 use crate::replica::sibling_names::MasterNames;
 use crate::replica::tree::Tree;
 use crate::testing::search::cases;
 use crate::values::{Body, Conflict, ConflictKind, EntryView, TreeDelta, TreeView};
 use crate::vocabulary::{Kind, MasterId, Name, NodeId, Stamp, TreePath};
-
-/// Where choices come from: a seed, or a list that proptest can shrink.
-#[derive(Debug)]
-enum Dice {
-    Seed(u64),
-    Listed(std::vec::IntoIter<u32>),
-}
-
-impl Dice {
-    /// A number below `limit`; 0 once the list is used up.
-    fn below(&mut self, limit: usize) -> usize {
-        let number = match self {
-            // SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
-            Self::Seed(state) => {
-                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut z = *state;
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
-            }
-            Self::Listed(list) => u64::from(list.next().unwrap_or(0)),
-        };
-        (number % limit as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        (!of.is_empty()).then(|| &of[self.below(of.len())])
-    }
-}
 
 /// What a history is played for.
 #[derive(Clone, Copy, Debug, PartialEq)]

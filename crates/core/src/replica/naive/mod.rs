@@ -5,11 +5,13 @@
 //! the values it answers with. `history` turns what users do into changes, `laws` plays random histories.
 
 mod conflicts;
+mod dice;
 pub(crate) mod history;
 mod laws;
 mod sibling_deeds;
 mod siblings;
 mod table;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
