@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Masters(Masters),
     /// What of a mass deletion waits for you here; let it pass, or take it back.
     Guard(Guard),
-    /// The store's settings, the same on every master; set one.
+    /// The store's settings, the same on every master; set one (`set conflicts siblings`: versions as files).
     Set(Set),
     /// Re-read every file against the store; report bit rot and heal it from the other masters.
     Verify(Store),

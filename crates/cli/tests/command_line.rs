@@ -136,6 +136,7 @@ fn version(id: &str, stands: bool) -> VersionReport {
         stands,
         here: None,
         elsewhere: None,
+        sibling: None,
     }
 }
 

@@ -32,7 +32,7 @@ struct Options {
     /// How many histories run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Leave out what some histories have in them: power, calls, backups, clones, undoing.
+    /// Leave out what some histories have in them: power, calls, backups, clones, undoing, siblings.
     #[arg(long, value_delimiter = ',')]
     without: Vec<Fault>,
     /// Only histories that have one of those in them.
@@ -62,6 +62,8 @@ enum Fault {
     Clones,
     /// Removals that are taken back.
     Undoing,
+    /// Conflicts that are shown as siblings.
+    Siblings,
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -123,6 +125,7 @@ fn simulate(options: &Options, seed: u64, tally: &Tally, bar: &ProgressBar) {
         backups: with(Fault::Backups),
         clones: with(Fault::Clones),
         undoing: with(Fault::Undoing),
+        siblings: with(Fault::Siblings),
         ..Wishes::everything()
     };
     let history = History::new(seed, wishes);

@@ -47,6 +47,22 @@ impl World {
         self.moved_us = self.now_us;
     }
 
+    /// A user has conflicts shown as siblings, or hidden, on all masters.
+    pub(super) fn show_conflicts(&mut self, master: usize, siblings: bool) {
+        let now_us = self.now_us;
+        // A store is founded before anybody can set anything.
+        let founded = !self.masters[master].durable.log.is_empty();
+        if let Some(running) = self.masters[master].running.as_mut().filter(|_| founded) {
+            let now = running.moment(now_us);
+            let value = if siblings { "siblings" } else { "hidden" };
+            let set = running.engine.set(now, "conflicts", value);
+            set.expect("there is such a setting");
+            running.drain();
+        }
+        self.step_soon(master);
+        self.moved_us = now_us;
+    }
+
     /// What goes by a choice that what one master removed be gone on all: the contents at the path, and of all
     /// below it.
     fn removed_by(&self, master: usize, path: &TreePath, choice: &Choice) -> Vec<ContentHash> {

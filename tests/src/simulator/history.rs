@@ -44,6 +44,8 @@ pub struct Profile {
     pub leaves_echoes_out: bool,
     /// Whether the power fails.
     pub power: Power,
+    /// Whether conflicts are shown as siblings, at times at least.
+    pub siblings: bool,
 }
 
 /// Whether the power of masters fails.
@@ -107,6 +109,8 @@ pub enum What {
     BringBack,
     /// The wall clock jumps.
     ClockJump { seconds: i64 },
+    /// Somebody has conflicts shown otherwise.
+    ShowConflicts { siblings: bool },
 }
 
 /// Which messages a cut loses.
@@ -154,6 +158,8 @@ pub struct Wishes {
     pub clones: bool,
     /// Whether in some histories users have back what was removed.
     pub undoing: bool,
+    /// Whether in some histories conflicts are shown as siblings.
+    pub siblings: bool,
 }
 
 impl Wishes {
@@ -170,6 +176,7 @@ impl Wishes {
             backups: true,
             clones: true,
             undoing: true,
+            siblings: true,
         }
     }
 }
@@ -219,6 +226,9 @@ impl History {
         }
         if wishes.undoing {
             history.let_removals_be_undone();
+        }
+        if wishes.siblings {
+            history.let_siblings_be_shown();
         }
         history
     }
@@ -301,6 +311,24 @@ impl History {
             let at_us = random.random_range(span_us / 3..=span_us);
             let master = random.random_range(0..self.profile.masters);
             self.insert_at(&mut random, at_us, master, What::BringBack);
+        }
+    }
+
+    /// In some histories conflicts are shown as siblings, from the start on or later, and now and then not.
+    fn let_siblings_be_shown(&mut self) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x0073_6962_6c69);
+        if random.random_range(0..2) != 0 {
+            return;
+        }
+        self.profile.siblings = true;
+        let first = What::ShowConflicts { siblings: true };
+        match random.random_range(0..3) {
+            0 => self.insert(&mut random, first),
+            _ => self.insert_at(&mut random, self.profile.span_us / 8, 0, first),
+        }
+        for _ in 0..[0, 0, 2][random.random_range(0..3)] {
+            let siblings = random.random_range(0..2) == 0;
+            self.insert(&mut random, What::ShowConflicts { siblings });
         }
     }
 
@@ -408,6 +436,7 @@ impl Profile {
             batch_max: None,
             leaves_echoes_out: false,
             power: Power::Steady,
+            siblings: false,
         }
     }
 }

@@ -52,6 +52,7 @@ impl World {
             What::Flush => self.give(master, Input::Flush),
             What::Resolve => self.resolve_any(master, item.salt),
             What::BringBack => self.bring_back_any(master, item.salt),
+            What::ShowConflicts { siblings } => self.show_conflicts(master, siblings),
             What::ClockJump { seconds } => self.masters[master].clock_skew_seconds += seconds,
         }
     }

@@ -99,8 +99,12 @@ fn clocks(standing_ms: i64, other_ms: i64, other: &str) -> String {
 
 /// What becomes of a version, or would.
 pub(crate) fn state(version: &VersionReport) -> String {
+    let shown = version.sibling.as_ref().and_then(|path| path.0.names().last());
     let state = match (version.stands, version.of, &version.elsewhere) {
         (true, _, _) => "stands".to_owned(),
+        (false, VersionOf::Content, None) if shown.is_some() => {
+            shown.map_or(String::new(), |name| format!("beside it: {name}"))
+        }
         (false, VersionOf::Deletion, _) => "would be gone".to_owned(),
         (false, _, Some(path)) => format!("would be at {path}"),
         (false, _, None) => "kept aside".to_owned(),

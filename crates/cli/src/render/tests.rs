@@ -69,6 +69,7 @@ fn version(id: &str, name: &str, stands: bool) -> VersionReport {
         stands,
         here: None,
         elsewhere: None,
+        sibling: None,
     }
 }
 

@@ -46,6 +46,8 @@ impl Engine {
         let directory = DirectoryIndex(u32::try_from(directories.len() - 1).ok()?);
         let tree = self.replica.tree();
         let standing = tree.lookup(&path).and_then(|node| tree.entry(node));
+        // Beside what is shown for an open version, it is a file of its own.
+        let standing = standing.filter(|entry| tree.version_shown(entry.standing()).is_none());
         let act = match standing {
             Some(entry) if entry.body.same_bytes(&Body::File(content)) => return None,
             Some(entry) => {

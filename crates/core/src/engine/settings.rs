@@ -21,8 +21,15 @@ pub(super) const MASS_DELETE_GUARD: Setting = Setting {
     about: "whether the removal of most of the tree in one go waits for `pleach guard`",
 };
 
+/// How conflicts are shown. The replica knows its key and its values, too.
+const CONFLICTS: Setting = Setting {
+    key: "conflicts",
+    values: &["hidden", "siblings"],
+    about: "whether versions that do not stand are files beside the path",
+};
+
 /// All settings that there are.
-pub const SETTINGS: &[Setting] = &[MASS_DELETE_GUARD];
+pub const SETTINGS: &[Setting] = &[CONFLICTS, MASS_DELETE_GUARD];
 
 /// Why a setting can't be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -42,6 +42,12 @@ pub(super) struct Progress {
     settled_directories: BTreeSet<DirectoryIndex>,
     /// What a delete in a directory has to name, by directory.
     chains: BTreeMap<DirectoryIndex, (Vec<NodeId>, Vec<Stamp>)>,
+    /// Nodes that were made of open versions, by what stands for these in the view.
+    pub(super) made: BTreeMap<NodeId, NodeId>,
+    /// Versions that were closed by themselves, and where.
+    pub(super) closed: BTreeSet<(NodeId, Stamp)>,
+    /// Where files were moved to.
+    pub(super) placed: BTreeMap<NodeId, Place>,
 }
 
 /// Writes the acts that are still to be performed into the draft, as many as one change may hold.
@@ -57,15 +63,18 @@ pub(super) fn perform(tree: &Tree, draft: &mut Draft<'_>, acts: &Acts, progress:
     }
 }
 
-struct Scribe<'a, 'd> {
-    tree: &'a Tree,
-    draft: &'a mut Draft<'d>,
+pub(super) struct Scribe<'a, 'd> {
+    pub(super) tree: &'a Tree,
+    pub(super) draft: &'a mut Draft<'d>,
     acts: &'a Acts,
-    progress: &'a mut Progress,
+    pub(super) progress: &'a mut Progress,
 }
 
 impl Scribe<'_, '_> {
     fn act(&mut self, index: NewNode, act: &Act) -> Performed {
+        if let Some(performed) = self.act_on_sibling(act) {
+            return performed;
+        }
         match act {
             Act::Create { directory, name, body, mode, owner, xattrs } => {
                 self.settle_chain(*directory);
@@ -100,24 +109,34 @@ impl Scribe<'_, '_> {
                 self.settle_chain(*directory);
                 self.remove(*directory, entry)
             }
-            Act::SetMode { directory, entry, mode } => {
-                self.set(*directory, entry, &Register::Mode, &Value::Mode(*mode))
-            }
-            Act::SetOwner { directory, entry, owner } => {
-                self.set(*directory, entry, &Register::Owner, &Value::Owner(owner.clone()))
-            }
-            Act::SetXattr { directory, entry, attribute, value } => {
-                let register = Register::Xattr(attribute.clone());
-                self.set(*directory, entry, &register, &Value::Xattr(value.clone()))
-            }
-            Act::Touch { directory, entry, mtime } => {
-                self.set(*directory, entry, &Register::Touch, &Value::Touch(*mtime))
+            Act::SetMode { directory, entry, .. }
+            | Act::SetOwner { directory, entry, .. }
+            | Act::SetXattr { directory, entry, .. }
+            | Act::Touch { directory, entry, .. } => {
+                self.settle_chain(*directory);
+                self.set_by(act, entry)
             }
         }
     }
 
+    /// Sets what an act sets that writes neither content nor place.
+    pub(super) fn set_by(&mut self, act: &Act, entry: &SeenNodes) -> Performed {
+        match act {
+            Act::SetMode { mode, .. } => self.set(entry, &Register::Mode, &Value::Mode(*mode)),
+            Act::SetOwner { owner, .. } => {
+                self.set(entry, &Register::Owner, &Value::Owner(owner.clone()))
+            }
+            Act::SetXattr { attribute, value, .. } => {
+                let register = Register::Xattr(attribute.clone());
+                self.set(entry, &register, &Value::Xattr(value.clone()))
+            }
+            Act::Touch { mtime, .. } => self.set(entry, &Register::Touch, &Value::Touch(*mtime)),
+            _ => Performed::default(),
+        }
+    }
+
     /// The node that new entries of this directory are put into.
-    fn parent(&self, directory: DirectoryIndex) -> NodeId {
+    pub(super) fn parent(&self, directory: DirectoryIndex) -> NodeId {
         match &self.acts.directories[directory.0 as usize].directory {
             DirectoryRef::Root => NodeId::ROOT,
             DirectoryRef::Seen(nodes) => nodes[0].node,
@@ -128,7 +147,7 @@ impl Scribe<'_, '_> {
     }
 
     /// Pins what a repair holds up, on this directory and all above it (R15).
-    fn settle_chain(&mut self, directory: DirectoryIndex) {
+    pub(super) fn settle_chain(&mut self, directory: DirectoryIndex) {
         let mut next = Some(directory);
         while let Some(index) = next {
             if !self.progress.settled_directories.insert(index) {
@@ -181,7 +200,12 @@ impl Scribe<'_, '_> {
     }
 
     /// A new content for the node that stands (R7, R9).
-    fn rewrite(&mut self, entry: &SeenNodes, body: Body, inherits: &[SeenNodes]) -> Performed {
+    pub(super) fn rewrite(
+        &mut self,
+        entry: &SeenNodes,
+        body: Body,
+        inherits: &[SeenNodes],
+    ) -> Performed {
         let edited = &entry[0];
         if self.tree.kind(edited.node) != Some(body.kind()) {
             return self.beside(edited.node, body);
@@ -216,7 +240,7 @@ impl Scribe<'_, '_> {
     }
 
     /// What a new content of a node carries along: what is open there, and what it inherits from another.
-    fn carried_at(
+    pub(super) fn carried_at(
         &mut self,
         node: NodeId,
         mut open: Vec<Carried>,
@@ -250,7 +274,11 @@ impl Scribe<'_, '_> {
 
     /// All that is open at an entry beside what its observer saw stand there: hidden nodes, their
     /// versions, and contents that the observer had not seen.
-    fn open_versions_at(&self, entry: &SeenNodes) -> Vec<Carried> {
+    pub(super) fn open_versions_at(&self, entry: &SeenNodes) -> Vec<Carried> {
+        // What is open beside a sibling is the path's.
+        if self.tree.path_of_sibling(entry[0].node).is_some() {
+            return Vec::new();
+        }
         let stood = entry[0].contents.iter().max().map(|&stamp| (entry[0].node, stamp));
         let mut versions = Vec::new();
         for member in entry.iter().flat_map(|seen| self.tree.members_of_entry(seen.node)) {
@@ -282,10 +310,14 @@ impl Scribe<'_, '_> {
     }
 
     /// Moves all nodes of an entry, in the order that keeps the same one standing: by rising stamp.
-    fn relocate(&mut self, entry: &SeenNodes, place: &Place) -> Performed {
+    pub(super) fn relocate(&mut self, entry: &SeenNodes, place: &Place) -> Performed {
         let mut written = SmallVec::new();
         for seen in entry {
+            if let Some(made) = self.made_of(seen) {
+                self.draft.register(made, Register::Place, Value::Place(place.clone()));
+            }
             let Some(kind) = self.tree.kind(seen.node) else { continue };
+            self.progress.placed.insert(seen.node, place.clone());
             let value = Value::Place(place.clone());
             let stamp = self.draft.register(seen.node, Register::Place, value);
             self.progress.settled.insert(seen.node);
@@ -302,7 +334,7 @@ impl Scribe<'_, '_> {
         Performed { written, ..Performed::default() }
     }
 
-    fn remove(&mut self, directory: DirectoryIndex, entry: &SeenNodes) -> Performed {
+    pub(super) fn remove(&mut self, directory: DirectoryIndex, entry: &SeenNodes) -> Performed {
         let mut written = SmallVec::new();
         for seen in entry {
             let (above, unseen) = self.chain(directory, seen.node);
@@ -372,14 +404,7 @@ impl Scribe<'_, '_> {
     }
 
     /// A field of the node that stands, and of those that are one with it.
-    fn set(
-        &mut self,
-        directory: DirectoryIndex,
-        entry: &SeenNodes,
-        register: &Register,
-        value: &Value,
-    ) -> Performed {
-        self.settle_chain(directory);
+    fn set(&mut self, entry: &SeenNodes, register: &Register, value: &Value) -> Performed {
         let mut written = SmallVec::new();
         let standing = self.tree.contents(entry[0].node);
         for (position, seen) in entry.iter().enumerate() {

@@ -262,7 +262,16 @@ impl Deeds<'_> {
                 };
                 What::Restored { before, after }
             }
-            Write::Value(_, Value::Xattr(_)) => return None,
+            // Of what a node was made of, its birth tells.
+            Write::Value(_, Value::Version(Some(_)) | Value::Xattr(_)) => return None,
+            Write::Value(_, Value::Version(None)) => {
+                let before = self.body_before(node);
+                let after = before.clone()?;
+                if after.kind() == Kind::Directory {
+                    return None;
+                }
+                What::Resolved { before, after }
+            }
         };
         let kind = self.replica.tree.kind(node)?;
         let place = self.place_after(node);

@@ -21,6 +21,8 @@ mod register;
 mod resolve;
 mod restore;
 mod schema;
+mod sibling_acts;
+mod sibling_names;
 mod tree;
 
 pub use deeds::Deeds;
@@ -30,6 +32,7 @@ pub use register::{
 };
 pub use resolve::ResolveError;
 pub use restore::PastMoment;
+pub use sibling_names::MasterNames;
 pub use tree::{Contents, Entries, Tree};
 
 use std::collections::BTreeMap;
@@ -41,6 +44,10 @@ use crate::values::{
     TreeDelta, Version, VersionOf,
 };
 use crate::vocabulary::{ContentHash, MasterId, NodeId, Stamp, TreePath, VersionVector, WriterId};
+
+/// The setting that says how conflicts are shown, and what shows open versions as files beside the path.
+const CONFLICTS: &str = "conflicts";
+const SIBLINGS: &[u8] = b"siblings";
 
 /// Why a replica can't be opened on what was stored.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +119,8 @@ pub struct Replica {
     document: Document,
     tree: Tree,
     members: BTreeMap<MasterId, Member>,
+    /// Whether the members or the settings were written to since the tree was last told of them.
+    is_told: bool,
     unix_ms: i64,
 }
 
@@ -121,7 +130,7 @@ impl Replica {
     pub fn new(writer: WriterId) -> Self {
         let mut document = Document::new();
         document.set_writer(writer);
-        Self { document, tree: Tree::new(), members: BTreeMap::new(), unix_ms: 0 }
+        Self { document, tree: Tree::new(), members: BTreeMap::new(), is_told: true, unix_ms: 0 }
     }
 
     /// Opens a replica on a snapshot, and the changes that were logged after it, in order.
@@ -149,7 +158,9 @@ impl Replica {
         let _ = tree.absorb(received.updates, &document);
         document.set_writer(writer);
         let members = document.members();
-        Ok(Self { document, tree, members, unix_ms: 0 })
+        let mut replica = Self { document, tree, members, is_told: false, unix_ms: 0 };
+        let _ = replica.absorb(Vec::new());
+        Ok(replica)
     }
 
     /// Writes as `writer` from now on: one that has never been used.
@@ -180,7 +191,7 @@ impl Replica {
             let committed = draft.commit();
             self.note(committed, &mut local, &mut updates);
         }
-        local.delta = self.tree.absorb(updates, &self.document);
+        local.delta = self.absorb(updates);
         (local, progress.performed)
     }
 
@@ -231,7 +242,7 @@ impl Replica {
     fn finish(&mut self, committed: Result<Option<Committed>, gate::Refusal>) -> Local {
         let (mut local, mut updates) = (Local::default(), Vec::new());
         self.note(committed, &mut local, &mut updates);
-        local.delta = self.tree.absorb(updates, &self.document);
+        local.delta = self.absorb(updates);
         local
     }
 
@@ -246,10 +257,25 @@ impl Replica {
         local.changes.push(LocalChange { id: committed.id, bytes: committed.bytes });
         local.marks.push(committed.mark);
         updates.extend(committed.updates);
+        self.is_told &= committed.settings == Altered::Same;
         if committed.members == Altered::Written {
             local.members_changed = true;
             self.members = self.document.members();
+            self.is_told = false;
         }
+    }
+
+    /// Lets the tree follow the document, its settings and its members.
+    fn absorb(&mut self, updates: Vec<Update>) -> TreeDelta {
+        let mut delta = self.tree.absorb(updates, &self.document);
+        if !std::mem::replace(&mut self.is_told, true) {
+            let are_shown = self.setting(CONFLICTS).is_some_and(|value| value == SIBLINGS);
+            let members = self.members.values();
+            let named = members.map(|member| (member.master, member.name.as_str()));
+            let masters = are_shown.then(|| MasterNames::new(named));
+            delta.nodes.extend(self.tree.show_siblings(masters));
+        }
+        delta
     }
 
     /// Takes in changes of others, in any order. Their signatures have been checked.
@@ -272,7 +298,7 @@ impl Replica {
             }
         }
         self.receive_run(run, &mut merged, &mut updates);
-        merged.delta = self.tree.absorb(updates, &self.document);
+        merged.delta = self.absorb(updates);
         merged.gap |= self.document.waiting() > 0;
         merged
     }
@@ -291,9 +317,11 @@ impl Replica {
             return;
         }
         let received = self.document.receive(run);
+        self.is_told &= received.settings == Altered::Same;
         if received.members == Altered::Written {
             merged.members_changed = true;
             self.members = self.document.members();
+            self.is_told = false;
         }
         updates.extend(received.updates);
         merged.applied.extend(received.landed);

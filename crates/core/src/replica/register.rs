@@ -82,6 +82,8 @@ pub enum Register {
     Touch,
     /// Dead or alive.
     Deleted,
+    /// What became of the open version with this stamp, apart from all others of the node (R9).
+    Version(Stamp),
 }
 
 /// A value of a register.
@@ -101,6 +103,8 @@ pub enum Value {
     Touch(Timestamp),
     /// Of [`Register::Deleted`]; none is life again.
     Deleted(Option<Deletion>),
+    /// Of [`Register::Version`]: the version is closed. Somebody made a node of its own of it, or nobody did.
+    Version(Option<NodeId>),
 }
 
 /// A value with its stamp and the change that wrote it. The stamp's writer is the change's.

@@ -48,7 +48,9 @@ pub(super) fn resolve(
     path: &TreePath,
     choice: &Choice,
 ) -> Result<(), ResolveError> {
-    let standing = tree.lookup(path).ok_or_else(|| ResolveError::NoSuchPath(path.clone()))?;
+    let there = tree.lookup(path).ok_or_else(|| ResolveError::NoSuchPath(path.clone()))?;
+    // What is to be settled by the path of a sibling is the conflict that it belongs to.
+    let standing = tree.path_of_sibling(there).unwrap_or(there);
     let members = tree.members_of_entry(standing);
     let placed = BTreeMap::new();
     let (deleted, rewritten) = (BTreeSet::new(), BTreeSet::new());

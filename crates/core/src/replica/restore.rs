@@ -118,7 +118,7 @@ impl Replica {
             let committed = draft.commit();
             self.note(committed, &mut local, &mut updates);
         }
-        local.delta = self.tree.absorb(updates, &self.document);
+        local.delta = self.absorb(updates);
         local
     }
 }

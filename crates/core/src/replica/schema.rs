@@ -164,6 +164,10 @@ pub(super) fn node_key(node: NodeId, slot: &Slot) -> String {
             key.push_str("/x");
             name.iter().for_each(|byte| write!(key, "{byte:02x}").expect("a String takes all"));
         }
+        Slot::Register(Register::Version(stamp)) => {
+            let writer = base64(&stamp.writer.0);
+            write!(key, "/v{:x}.{writer}", stamp.counter).expect("a String takes all");
+        }
     }
     key
 }
@@ -193,17 +197,17 @@ fn parse_slot(text: &str) -> Option<Slot> {
         't' => Register::Touch,
         'd' => Register::Deleted,
         'x' => Register::Xattr(unhex(rest)?),
-        'P' => {
-            let (counter, writer) = rest.split_once('.')?;
-            let counter = u64::from_str_radix(counter, 16).ok()?;
-            return Some(Slot::DirectoryPlace(Stamp {
-                counter,
-                writer: WriterId(unbase64(writer)?),
-            }));
-        }
+        'v' => Register::Version(parse_stamp(rest)?),
+        'P' => return Some(Slot::DirectoryPlace(parse_stamp(rest)?)),
         _ => return None,
     };
     Some(Slot::Register(register))
+}
+
+fn parse_stamp(text: &str) -> Option<Stamp> {
+    let (counter, writer) = text.split_once('.')?;
+    let counter = u64::from_str_radix(counter, 16).ok()?;
+    Some(Stamp { counter, writer: WriterId(unbase64(writer)?) })
 }
 
 fn unhex(text: &str) -> Option<Box<[u8]>> {
@@ -356,6 +360,9 @@ mod tests {
                 .prop_map(|name| Slot::Register(Register::Xattr(name.into()))),
             (any::<u64>(), any::<[u8; 16]>()).prop_map(|(counter, writer)| {
                 Slot::DirectoryPlace(Stamp { counter, writer: WriterId(writer) })
+            }),
+            (any::<u64>(), any::<[u8; 16]>()).prop_map(|(counter, writer)| {
+                Slot::Register(Register::Version(Stamp { counter, writer: WriterId(writer) }))
             }),
         ]
     }

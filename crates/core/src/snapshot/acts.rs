@@ -12,6 +12,7 @@ use super::adoption::{Adoptions, adoptions};
 use super::aftermath::Doubtful;
 use super::matching::{Matching, Verdict};
 use super::settle::{Origin, Step};
+use super::siblings::Follow;
 use super::survey::{Dir, Sighting, Survey, found_body};
 use crate::values::{
     Act, Acts, Base, BaseEntry, BaseId, Body, DirectoryIndex, DirectoryRef, EntryView, NewNode,
@@ -54,7 +55,7 @@ pub struct SnapshotRules<'a> {
 pub(super) struct Writer<'a, T> {
     pub(super) base: &'a Base,
     pub(super) tree: &'a T,
-    survey: &'a Survey,
+    pub(super) survey: &'a Survey,
     pub(super) rules: SnapshotRules<'a>,
     pub(super) matching: &'a Matching,
     acts: Acts,
@@ -178,9 +179,19 @@ impl<T: TreeView> Writer<'_, T> {
         let survey = self.survey;
         let sighting = &survey.sightings[at];
         let entry = self.base.entry(id).expect("a match is in the base");
+        if self.is_left_over(sighting, entry) {
+            self.arrive(at);
+            self.steps.push(Step::Remove(id));
+            return;
+        }
         let tree = entry.standing().and_then(|node| self.tree.entry(node));
         let mut done = SmallVec::new();
         let to = self.relocation(sighting, id, entry, tree.as_ref(), &mut done);
+        if to.is_none() && self.outlives_its_path(sighting, entry) {
+            let directory = self.directory_of(id);
+            let (entry, name) = (entry.nodes.clone(), sighting.name.clone());
+            self.push(Act::Move { from: directory, entry, to: directory, name }, &mut done);
+        }
         let moves = done.len();
         let body = self.body_change(sighting, id, entry, tree.as_ref(), inherits, &mut done);
         let written = done.len() > moves;
@@ -244,7 +255,8 @@ impl<T: TreeView> Writer<'_, T> {
             let from = self.directory_of(id);
             let to = self.index(directory);
             let name = sighting.name.clone();
-            self.push(Act::Move { from, entry: entry.nodes.clone(), to, name }, done);
+            let entry = self.with_siblings(entry, Follow::Renamed);
+            self.push(Act::Move { from, entry, to, name }, done);
         }
         Some((directory, sighting.name.clone()))
     }
@@ -406,7 +418,8 @@ impl<T: TreeView> Writer<'_, T> {
             self.adopted.extend(nodes());
         } else if !by_us && nodes().any(|node| self.tree.entry(node).is_some()) {
             let directory = self.directory_of(id);
-            self.acts.acts.push(Act::Remove { directory, entry: entry.nodes.clone() });
+            let entry = self.with_siblings(entry, Follow::Removed);
+            self.acts.acts.push(Act::Remove { directory, entry });
         }
         self.steps.push(Step::Remove(id));
     }

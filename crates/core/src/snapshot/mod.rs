@@ -15,6 +15,7 @@ mod aftermath;
 mod attributes;
 mod matching;
 mod settle;
+mod siblings;
 mod survey;
 mod withholding;
 

@@ -198,6 +198,11 @@ fn created(performed: Option<&Performed>, kind: Kind) -> SeenNodes {
 
 /// Learns the writes of an act on an entry: its author has seen them, and nothing older.
 fn take_stamps(nodes: &mut SeenNodes, act: &Act, performed: &Performed) {
+    if let Some((node, stamp)) = performed.made {
+        let (places, contents) = (smallvec![stamp], smallvec![stamp]);
+        *nodes = smallvec![Seen { node, places, contents }];
+        return;
+    }
     nodes.retain(|seen| !performed.absorbed.contains(&seen.node));
     for &(node, stamp) in &performed.written {
         for seen in nodes.iter_mut().filter(|seen| seen.node == node) {

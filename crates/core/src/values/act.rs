@@ -169,9 +169,27 @@ pub struct Performed {
     /// Directories whose place the act wrote down as it was, for a repair held it up (R15): its author
     /// has seen that.
     pub pinned: SmallVec<[(NodeId, Stamp); 1]>,
+    /// The node that the act made of an open version, which the entry is from now on, and the stamp of its birth.
+    pub made: Option<(NodeId, Stamp)>,
 }
 
 impl Act {
+    /// The directory and the entry that the act is on, as they were seen; none of what makes a node.
+    #[must_use]
+    pub fn on(&self) -> Option<(DirectoryIndex, &SeenNodes)> {
+        Some(match self {
+            Self::Create { .. } => return None,
+            Self::Move { from, entry, .. } => (*from, entry),
+            Self::Edit { directory, entry, .. }
+            | Self::Relink { directory, entry, .. }
+            | Self::Remove { directory, entry }
+            | Self::SetMode { directory, entry, .. }
+            | Self::SetOwner { directory, entry, .. }
+            | Self::SetXattr { directory, entry, .. }
+            | Self::Touch { directory, entry, .. } => (*directory, entry),
+        })
+    }
+
     /// The kind of the node that a `Create` makes.
     #[must_use]
     pub fn created_kind(&self) -> Option<Kind> {

@@ -58,6 +58,28 @@ pub trait TreeView {
 
     /// The standing nodes of the entries in the directory that `directory` is part of, by name.
     fn children(&self, directory: NodeId) -> Vec<(Name, NodeId)>;
+
+    /// What of a conflict at the entry of `node` has an entry of its own beside it (R9): one act on the path is
+    /// one on these. None of what is a sibling itself.
+    fn siblings(&self, _node: NodeId) -> Vec<NodeId> {
+        Vec::new()
+    }
+
+    /// The standing node of the path beside which `node` is shown for a conflict there; none of all others.
+    fn sibling_of(&self, _node: NodeId) -> Option<NodeId> {
+        None
+    }
+
+    /// Whether `node`, which is not in the tree any more, was shown by this name as a sibling, and would come
+    /// back by the name of its path.
+    fn was_sibling(&self, _node: NodeId, _name: &Name) -> bool {
+        false
+    }
+
+    /// Whether there ever was such a node. What stood for an open version is none once that is closed.
+    fn knows(&self, _node: NodeId) -> bool {
+        true
+    }
 }
 
 /// The nodes whose entry may differ from before: it came, went, moved, or its content, attributes,

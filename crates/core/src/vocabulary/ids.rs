@@ -104,6 +104,20 @@ impl NodeId {
     }
 }
 
+impl NodeId {
+    /// What stands for an open version of a node where it is shown as a file beside it.
+    #[must_use]
+    pub fn of_version(node: Self, version: Stamp) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("pleach 2026 sibling");
+        hasher.update(&node.0);
+        hasher.update(&version.writer.0);
+        hasher.update(&version.counter.to_le_bytes());
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        Self(id)
+    }
+}
+
 impl WriterId {
     /// The writer of one start of `master`; `nonce` is random and never used twice.
     #[must_use]
@@ -120,7 +134,7 @@ impl WriterId {
         self.0[..8] == Self::prefix(master)
     }
 
-    fn prefix(master: MasterId) -> [u8; 8] {
+    pub(crate) fn prefix(master: MasterId) -> [u8; 8] {
         let hash = blake3::hash(&master.0);
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&hash.as_bytes()[..8]);

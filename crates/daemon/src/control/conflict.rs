@@ -78,6 +78,7 @@ fn report(
         stands: version.stands,
         here: None,
         elsewhere: version.elsewhere.clone().map(Into::into),
+        sibling: None,
     }
 }
 

@@ -277,6 +277,9 @@ pub struct VersionReport {
     /// The other place, where the conflict is about places.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<PathText>,
+    /// The file beside the path that shows it, where conflicts are shown as siblings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sibling: Option<PathText>,
 }
 
 /// The bytes of a version: in a file of this disk, or the text of a link.

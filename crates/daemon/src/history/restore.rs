@@ -126,6 +126,10 @@ impl Planning<'_> {
         let below = nodes.first().is_some_and(is_directory);
         match pick {
             _ if nodes.is_empty() => Err(RestoreError::Unknown),
+            // What would be written to is the path, not what is shown beside it.
+            _ if is_there.is_some_and(|node| tree.version_shown(node).is_some()) => {
+                Err(RestoreError::IsThere)
+            }
             PickFormer::Version(id) => {
                 let version = self.version(path, id)?;
                 let FormerVersion { deed, body, mode } = version;

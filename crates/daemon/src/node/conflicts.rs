@@ -19,6 +19,7 @@ impl Driver {
             let label = |master| self.label(master);
             let mut report =
                 self.report(conflict).with_ancestor(conflict, ancestor.as_ref(), label);
+            self.tell_siblings(&mut report, conflict);
             for (told, version) in report.versions.iter_mut().zip(&conflict.versions) {
                 told.here = (version.of == VersionOf::Content).then(|| self.is_here(&version.body));
             }
@@ -32,7 +33,21 @@ impl Driver {
 
     pub(super) fn report(&self, conflict: &Conflict) -> ConflictReport {
         let opened_ms = self.engine.conflict_opened_ms(&conflict.path);
-        ConflictReport::new(conflict, opened_ms, |master| self.label(master))
+        let mut report = ConflictReport::new(conflict, opened_ms, |master| self.label(master));
+        self.tell_siblings(&mut report, conflict);
+        report
+    }
+
+    /// By which files the versions are shown beside the path.
+    fn tell_siblings(&self, report: &mut ConflictReport, conflict: &Conflict) {
+        let tree = self.engine.replica().tree();
+        let Some(standing) = conflict.standing().map(|version| version.node) else { return };
+        for (told, version) in report.versions.iter_mut().zip(&conflict.versions) {
+            if version.of == VersionOf::Content && !version.stands {
+                let sibling = tree.sibling_with(standing, &version.body);
+                told.sibling = sibling.and_then(|sibling| tree.path(sibling)).map(Into::into);
+            }
+        }
     }
 
     pub(super) fn open_at(&self, path: &TreePath) -> Result<Vec<Conflict>, Refusal> {

@@ -105,7 +105,9 @@ impl Document {
             Register::Content => Value::Content(Content { body: birth.body, carried: Vec::new() }),
             Register::Mode => Value::Mode(birth.mode),
             Register::Touch => Value::Touch(birth.body.mtime()),
-            Register::Owner | Register::Xattr(_) | Register::Deleted => return Vec::new(),
+            Register::Owner | Register::Xattr(_) | Register::Deleted | Register::Version(_) => {
+                return Vec::new();
+            }
         };
         vec![Written { stamp, sequence, value }]
     }

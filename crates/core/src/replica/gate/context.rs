@@ -149,6 +149,10 @@ impl Context<'_> {
                 let directory = |above: &NodeId| self.kind(*above) == Some(Kind::Directory);
                 (!deletion.above.iter().all(directory)).then_some("a directory above is not known")
             }
+            (Register::Version(_), Value::Version(Some(made))) => {
+                let fits = self.kind(*made).is_some_and(|kind| kind != Kind::Directory);
+                (!fits).then_some("what became of a version is not known")
+            }
             _ => None,
         }
     }

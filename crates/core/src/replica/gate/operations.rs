@@ -212,6 +212,7 @@ fn check_value(key: &str, node: NodeId, register: &Register, value: &Value) -> R
         (Register::Deleted, Value::Deleted(deletion)) => {
             deletion.as_ref().map_or(Ok(()), |deletion| check_deletion(key, deletion))
         }
+        (Register::Version(_), Value::Version(_)) => Ok(()),
         _ => Err(problem(key, "of another register")),
     }
 }

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::updates::updates;
 use super::{AbstractChange, Changes, Naive, Picture};
-use crate::replica::register::{
-    Birth, Carried, Content, Deletion, Place, Register, Update, Value, Write, Written,
-};
+use crate::replica::register::{Birth, Carried, Content, Deletion, Place, Register, Value, Write};
+use crate::replica::sibling_names::MasterNames;
 use crate::replica::tree::Tree;
 use crate::values::{Body, ChangeId, FileContent, LinkTarget, TreeDelta, TreeView};
 use crate::vocabulary::{
@@ -66,25 +66,32 @@ pub(crate) struct Master {
     pub(crate) tree: Tree,
     /// What the last absorption answered.
     pub(crate) delta: TreeDelta,
+    /// The setting: what masters are called in the names of siblings, if these are shown.
+    pub(crate) siblings: Option<MasterNames>,
 }
 
 /// A change in the making.
-struct Draft {
+pub(super) struct Draft {
     /// The stamp before that of the first write.
     before: Stamp,
-    writes: Vec<(NodeId, Write)>,
+    pub(super) writes: Vec<(NodeId, Write)>,
 }
 
 impl Draft {
-    fn put(&mut self, node: NodeId, register: Register, value: Value) {
+    /// The stamp of the last write.
+    pub(super) fn last(&self) -> Stamp {
+        Stamp { counter: self.before.counter + self.writes.len() as u64, ..self.before }
+    }
+
+    pub(super) fn put(&mut self, node: NodeId, register: Register, value: Value) {
         self.writes.push((node, Write::Register(node, register, value)));
     }
 
     /// A stamp of the change's own: that of a content which another will replace.
-    fn stamp(&mut self, node: NodeId, body: &Body) -> Stamp {
+    pub(super) fn stamp(&mut self, node: NodeId, body: &Body) -> Stamp {
         let content = Content { body: body.clone(), carried: vec![] };
         self.put(node, Register::Content, Value::Content(content));
-        Stamp { counter: self.before.counter + self.writes.len() as u64, ..self.before }
+        self.last()
     }
 
     fn places(&self, node: NodeId) -> bool {
@@ -110,7 +117,15 @@ impl Master {
             changes: Changes::new(),
             tree: Tree::new(),
             delta: TreeDelta::default(),
+            siblings: None,
         }
+    }
+
+    /// Shows siblings or none, from now on.
+    pub(crate) fn show_siblings(&mut self, siblings: Option<MasterNames>) {
+        let nodes = self.tree.show_siblings(siblings.clone());
+        self.delta = TreeDelta { nodes, ..TreeDelta::default() };
+        self.siblings = siblings;
     }
 
     pub(crate) fn picture(&self) -> Picture {
@@ -174,70 +189,6 @@ impl Master {
     }
 }
 
-/// The updates that these changes make in a document that now holds all of `changes`.
-pub(crate) fn updates(
-    changes: &Changes,
-    fresh: &[Arc<AbstractChange>],
-    before: &Tree,
-) -> Vec<Update> {
-    let mut updates = vec![];
-    let mut registers = BTreeSet::new();
-    let births = fresh.iter().flat_map(|change| &change.writes);
-    let born: BTreeMap<NodeId, Kind> = births
-        .filter_map(|(stamp, write)| match write {
-            Write::Birth(birth) => Some((NodeId::born_at(*stamp), birth.body.kind())),
-            Write::Register(..) => None,
-        })
-        .collect();
-    for change in fresh {
-        let sequence = change.id.sequence;
-        for (stamp, write) in &change.writes {
-            let stamp = *stamp;
-            match write {
-                Write::Birth(birth) => {
-                    let node = NodeId::born_at(stamp);
-                    let birth = Written { stamp, sequence, value: birth.clone() };
-                    updates.push(Update::Born(node, birth));
-                }
-                Write::Register(node, Register::Place, Value::Place(place))
-                    if before.kind(*node).or_else(|| born.get(node).copied())
-                        == Some(Kind::Directory) =>
-                {
-                    let place = Written { stamp, sequence, value: place.clone() };
-                    updates.push(Update::DirectoryPlace(*node, place));
-                }
-                Write::Register(node, register, _) => {
-                    registers.insert((*node, register.clone()));
-                }
-            }
-        }
-    }
-    for (node, register) in registers {
-        let mut ops = vec![];
-        for change in changes.values() {
-            for (stamp, write) in &change.writes {
-                match write {
-                    Write::Register(n, r, value) if (*n, r) == (node, &register) => {
-                        ops.push(super::Op {
-                            change: change.clone(),
-                            stamp: *stamp,
-                            value: value.clone(),
-                        });
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let values = super::current(&ops).into_iter().map(|op| Written {
-            stamp: op.stamp,
-            sequence: op.change.id.sequence,
-            value: op.value,
-        });
-        updates.push(Update::Register(node, register, values.collect()));
-    }
-    updates
-}
-
 /// All there is to see of a derived tree.
 pub(crate) fn picture(tree: &Tree) -> Picture {
     let entries: BTreeMap<_, _> = tree.entries().collect();
@@ -258,7 +209,8 @@ pub(crate) fn picture(tree: &Tree) -> Picture {
 /// The tree of some changes by both ways, which must be one.
 pub(crate) fn assert_as_from_scratch(master: &Master) -> Picture {
     let picture = master.picture();
-    assert_eq!(picture, Naive::new(&master.changes).picture(), "derived and from scratch");
+    let naive = Naive::new(&master.changes, master.siblings.clone());
+    assert_eq!(picture, naive.picture(), "derived and from scratch");
     picture
 }
 
@@ -268,14 +220,17 @@ fn entries(tree: &Tree) -> BTreeMap<TreePath, Vec<NodeId>> {
 }
 
 /// A user's look at the tree.
-struct Acting<'a> {
-    tree: &'a Tree,
-    entries: BTreeMap<TreePath, Vec<NodeId>>,
+pub(super) struct Acting<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) entries: BTreeMap<TreePath, Vec<NodeId>>,
     unseen: Vec<Stamp>,
 }
 
 impl Acting<'_> {
     fn perform(&self, draft: &mut Draft, deed: &Deed) -> Vec<Body> {
+        if let Some(ended) = self.act_on_sibling(draft, deed) {
+            return ended;
+        }
         match deed {
             Deed::Create(path, body) => self.create(draft, path, body),
             Deed::Edit(path, body) => return self.edit(draft, path, body),
@@ -311,12 +266,17 @@ impl Acting<'_> {
         }
     }
 
+    /// All nodes of the entry at a path, those that are shown beside it too.
+    pub(super) fn members(&self, path: &TreePath) -> Vec<NodeId> {
+        self.tree.members_of_entry(self.entries[path][0])
+    }
+
     fn is_directory(&self, node: NodeId) -> bool {
         self.tree.kind(node) == Some(Kind::Directory)
     }
 
     /// R15: pins what a repair holds up on the directories above an act.
-    fn settle_above(&self, draft: &mut Draft, path: &TreePath) {
+    pub(super) fn settle_above(&self, draft: &mut Draft, path: &TreePath) {
         for length in 1..path.names().len() {
             let above = TreePath::new(path.names()[..length].to_vec());
             for &node in &self.entries[&above] {
@@ -350,7 +310,7 @@ impl Acting<'_> {
         }
     }
 
-    fn place_at(&self, path: &TreePath) -> Place {
+    pub(super) fn place_at(&self, path: &TreePath) -> Place {
         let (directory, name) = path.split_last().unwrap();
         let parent = match directory.is_root() {
             true => NodeId::ROOT,
@@ -371,7 +331,27 @@ impl Acting<'_> {
         draft.writes.push((NodeId::ROOT, Write::Birth(birth)));
     }
 
-    fn write(&self, draft: &mut Draft, node: NodeId, body: Body, mut carried: Vec<Carried>) {
+    /// All that is open of a node, those of equal bytes too: each has a number of its own.
+    pub(super) fn open(&self, node: NodeId) -> Vec<Carried> {
+        let standing = self.tree.contents(node).unwrap();
+        let mut open = vec![];
+        for (stamp, content) in self.tree.content_values(node) {
+            open.push(Carried { stamp, body: content.body });
+            open.extend(content.carried);
+        }
+        open.retain(|version| !version.body.same_bytes(&standing.body));
+        open.sort();
+        open.dedup_by_key(|version| version.stamp);
+        open
+    }
+
+    pub(super) fn write(
+        &self,
+        draft: &mut Draft,
+        node: NodeId,
+        body: Body,
+        mut carried: Vec<Carried>,
+    ) {
         carried.retain(|version| !version.body.same_bytes(&body));
         for version in &mut carried {
             if self.tree.has_removed(node, version) {
@@ -383,7 +363,7 @@ impl Acting<'_> {
     }
 
     /// Deletes the nodes hidden at an entry that hold just what stands.
-    fn absorb_equals(&self, draft: &mut Draft, nodes: &[NodeId], standing: &Body) {
+    pub(super) fn absorb_equals(&self, draft: &mut Draft, nodes: &[NodeId], standing: &Body) {
         for &node in &nodes[1..] {
             let hidden = self.tree.contents(node).unwrap();
             if hidden.body.same_bytes(standing) && hidden.open.is_empty() {
@@ -392,18 +372,18 @@ impl Acting<'_> {
         }
     }
 
-    fn edit(&self, draft: &mut Draft, path: &TreePath, body: &Body) -> Vec<Body> {
+    pub(super) fn edit(&self, draft: &mut Draft, path: &TreePath, body: &Body) -> Vec<Body> {
         self.settle_above(draft, path);
         let nodes = &self.entries[path];
         let before = self.tree.contents(nodes[0]).unwrap();
-        self.write(draft, nodes[0], body.clone(), before.open);
+        self.write(draft, nodes[0], body.clone(), self.open(nodes[0]));
         self.absorb_equals(draft, nodes, &before.body);
         vec![before.body]
     }
 
     fn close(&self, draft: &mut Draft, path: &TreePath) -> Vec<Body> {
         self.settle_above(draft, path);
-        let nodes = &self.entries[path];
+        let nodes = &self.members(path);
         let mut ended = vec![];
         for &node in nodes {
             let place = self.tree.place(node).unwrap().1;
@@ -425,7 +405,7 @@ impl Acting<'_> {
         ended
     }
 
-    fn delete(&self, draft: &mut Draft, node: NodeId) {
+    pub(super) fn delete(&self, draft: &mut Draft, node: NodeId) {
         let seen = self.tree.seen(node).unwrap();
         let removed = self.tree.removed_contents(node).into_iter().chain(draft.place_of(node));
         let observed = seen.places.into_iter().chain(seen.contents).chain(removed).collect();
@@ -437,13 +417,14 @@ impl Acting<'_> {
     fn remove(&self, draft: &mut Draft, path: &TreePath) -> Vec<Body> {
         self.settle_above(draft, path);
         let mut ended = vec![];
-        for (_, nodes) in self.entries.iter().filter(|(below, _)| below.starts_with(path)) {
-            for &node in nodes {
-                self.delete(draft, node);
-                if let Some(contents) = self.tree.contents(node) {
-                    ended.push(contents.body);
-                    ended.extend(contents.open.into_iter().map(|version| version.body));
-                }
+        let below = self.entries.iter().filter(|(below, _)| below.starts_with(path));
+        let nodes: BTreeSet<NodeId> =
+            below.flat_map(|(_, nodes)| self.tree.members_of_entry(nodes[0])).collect();
+        for node in nodes {
+            self.delete(draft, node);
+            if let Some(contents) = self.tree.contents(node) {
+                ended.push(contents.body);
+                ended.extend(contents.open.into_iter().map(|version| version.body));
             }
         }
         ended
@@ -453,7 +434,7 @@ impl Acting<'_> {
         self.settle_above(draft, from);
         self.settle_above(draft, to);
         let place = self.place_at(to);
-        for &node in &self.entries[from] {
+        for node in self.members(from) {
             draft.writes.retain(|(other, write)| {
                 *other != node || !matches!(write, Write::Register(_, Register::Place, _))
             });
@@ -474,7 +455,7 @@ impl Acting<'_> {
     fn rename_over(&self, draft: &mut Draft, from: &TreePath, to: &TreePath) -> Vec<Body> {
         self.settle_above(draft, from);
         self.settle_above(draft, to);
-        let (source, target) = (&self.entries[from], &self.entries[to]);
+        let (source, target) = (&self.members(from), &self.entries[to]);
         let new = self.tree.contents(source[0]).unwrap();
         let old = self.tree.contents(target[0]).unwrap();
         let mut inherited = new.open;
@@ -487,7 +468,7 @@ impl Acting<'_> {
         for version in &mut inherited {
             version.stamp = draft.stamp(target[0], &new.body);
         }
-        let carried = [old.open, inherited].concat();
+        let carried = [self.open(target[0]), inherited].concat();
         self.write(draft, target[0], new.body, carried);
         self.absorb_equals(draft, target, &old.body);
         for &node in source {

@@ -12,45 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::Picture;
+use super::dice::Dice;
 use super::history::{self, Deed, Master, assert_as_from_scratch};
-use super::{Picture, history::updates};
+use super::updates::updates;
+use crate::replica::sibling_names::MasterNames;
 use crate::replica::tree::Tree;
 use crate::testing::search::cases;
-use crate::values::{Body, Conflict, ConflictKind, EntryView, TreeDelta};
-use crate::vocabulary::{Kind, Name, NodeId, Stamp, TreePath};
-
-/// Where choices come from: a seed, or a list that proptest can shrink.
-#[derive(Debug)]
-enum Dice {
-    Seed(u64),
-    Listed(std::vec::IntoIter<u32>),
-}
-
-impl Dice {
-    /// A number below `limit`; 0 once the list is used up.
-    fn below(&mut self, limit: usize) -> usize {
-        let number = match self {
-            // SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators").
-            Self::Seed(state) => {
-                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut z = *state;
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                z ^ (z >> 31)
-            }
-            Self::Listed(list) => u64::from(list.next().unwrap_or(0)),
-        };
-        (number % limit as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        (!of.is_empty()).then(|| &of[self.below(of.len())])
-    }
-}
+use crate::values::{Body, Conflict, ConflictKind, EntryView, TreeDelta, TreeView};
+use crate::vocabulary::{Kind, MasterId, Name, NodeId, Stamp, TreePath};
 
 /// What a history is played for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,9 +163,7 @@ impl Player {
             unseen = self.some_merged_places(master);
         }
         let before = (self.play == Play::Wild).then(|| (master.picture(), by_node(&master.tree)));
-        if let Deed::MoveOver(from, _) = deed {
-            self.moved_over.insert(plain(&master.picture())[from].clone());
-        }
+        self.note_second_places(master, deed);
         let ended = master.perform(deed, unseen);
         let ended = ended.iter().map(|body| body.with_mtime(Default::default()));
         if let Deed::Edit(..) | Deed::MoveOver(..) = deed {
@@ -205,6 +173,44 @@ impl Player {
         if let Some((picture, conflicts)) = before {
             assert_delta_tells_all(&picture, &conflicts, master);
         }
+    }
+
+    /// Bytes that come to a second file: what a rename takes over another with it, an open version that gets
+    /// a name of its own, and what is left of a hidden file that goes.
+    fn note_second_places(&mut self, master: &Master, deed: &Deed) {
+        let (Deed::MoveOver(from, _) | Deed::Move(from, _) | Deed::Remove(from)) = deed else {
+            return;
+        };
+        let (is_over, tree) = (matches!(deed, Deed::MoveOver(..)), plain(&master.picture()));
+        let node = master.tree.lookup(from).unwrap();
+        let is_sibling = master.tree.path_of_sibling(node).is_some();
+        if is_over || is_sibling {
+            self.moved_over.insert(tree[from].clone());
+        }
+        if is_sibling {
+            let nodes = master.tree.entry(node).unwrap().nodes.into_iter();
+            let contents = nodes.filter_map(|seen| master.tree.contents(seen.node));
+            let open = contents.flat_map(|contents| contents.open);
+            self.moved_over.extend(open.map(|open| open.body.with_mtime(Default::default())));
+        }
+        if is_over {
+            for contents in master
+                .tree
+                .members_of_entry(node)
+                .iter()
+                .filter_map(|&node| master.tree.contents(node))
+            {
+                let all = contents.open.into_iter().map(|open| open.body).chain([contents.body]);
+                self.moved_over.extend(all.map(|body| body.with_mtime(Default::default())));
+            }
+        }
+    }
+
+    /// Siblings for all masters, or for none; each of two masters may be called the same.
+    fn choose_setting(&mut self) -> Option<MasterNames> {
+        let names = ["a", "b", "a", "b"];
+        let ids = (1..).map(|number| MasterId([number; 32]));
+        self.dice.chance(70).then(|| MasterNames::new(ids.zip(names)))
     }
 
     /// Stamps of moves that a delete shall claim not to have seen.
@@ -251,7 +257,11 @@ impl Player {
             let from = masters[masters.len() - 1].clone();
             self.merge(&mut masters[receiver], &from);
         }
-        self.log.push("settled".to_owned());
+        let setting = self.choose_setting();
+        self.log.push(format!("settled, siblings: {}", setting.is_some()));
+        for master in masters.iter_mut() {
+            self.set(master, setting.clone());
+        }
         let picture = assert_as_from_scratch(&masters[0]);
         for master in &masters[1..] {
             assert_eq!(master.changes.len(), masters[0].changes.len());
@@ -259,6 +269,13 @@ impl Player {
         }
         assert_eq!(all_at_once(&masters[0]), picture, "in one batch");
         picture
+    }
+
+    fn set(&mut self, master: &mut Master, setting: Option<MasterNames>) {
+        let before = (master.picture(), by_node(&master.tree));
+        master.show_siblings(setting);
+        assert_entries_are_listed(&before.0, master);
+        assert_eq!(by_node(&master.tree), before.1, "conflicts are the same");
     }
 
     fn assert_just_what_nobody_ended(&self, picture: &Picture) {
@@ -273,7 +290,8 @@ impl Player {
             assert!(self.ended.contains(body) || present.contains(body), "lost {body:?}");
         }
         for body in self.written_over.difference(&self.moved_over) {
-            assert!(!present.contains(body), "{body:?} is there, though its author replaced it");
+            let is_there = present.contains(body);
+            assert!(!is_there, "{body:?} is there, though its author replaced it: {picture:#?}");
         }
     }
 
@@ -282,6 +300,10 @@ impl Player {
         for _ in 0..2 + self.dice.below(4) {
             for _ in 0..2 + self.dice.below(13) {
                 let here = self.dice.below(masters.len());
+                if self.dice.chance(3) {
+                    let setting = self.choose_setting();
+                    self.set(&mut masters[here], setting);
+                }
                 if self.dice.chance(15) {
                     let from = masters[self.dice.below(masters.len())].clone();
                     self.merge(&mut masters[here], &from);
@@ -305,9 +327,36 @@ impl Player {
             let here = self.dice.below(masters.len());
             let before = plain(&masters[here].picture());
             let Some(deed) = self.choose(&before) else { continue };
+            // Bytes that are open twice by now become one where they meet.
+            if let Deed::MoveOver(from, _) = &deed
+                && before.values().filter(|body| **body == before[from]).count() > 1
+            {
+                continue;
+            }
+            let following = following(&masters[here].tree, &deed, &before);
             self.perform(&mut masters[here], &deed);
-            let after = plain(&masters[here].picture());
-            assert_eq!(after, plain_deed(before, &deed), "R15: {deed:?}");
+            let mut after = plain(&masters[here].picture());
+            let mut expected = before.clone();
+            expected.retain(|path, _| !following.contains(path));
+            let expected = plain_deed(expected, &deed);
+            if let Deed::Move(_, to) | Deed::MoveOver(_, to) = &deed {
+                let tree = &masters[here].tree;
+                let node = tree.lookup(to).unwrap();
+                let come = siblings_of(tree, tree.path_of_sibling(node).unwrap_or(node));
+                let come: Vec<_> =
+                    come.into_iter().filter(|path| !expected.contains_key(path)).collect();
+                let came: BTreeSet<Body> = come.iter().map(|path| after[path].clone()).collect();
+                let left: BTreeSet<Body> =
+                    following.iter().map(|path| before[path].clone()).collect();
+                // What has been renamed over two files before is there already, or is what is written over.
+                let all = after.values().chain(before.get(to)).cloned();
+                let all: BTreeSet<Body> = all.collect();
+                let goes_along = came.is_subset(&left) && left.is_subset(&all);
+                let said = format!("{deed:?}: {before:?}, then {after:?}");
+                assert!(goes_along, "R15: what is open goes with its path: {said}");
+                after.retain(|path, _| !come.contains(path));
+            }
+            assert_eq!(after, expected, "R15: {deed:?}");
             let from = masters[here].clone();
             for master in masters.iter_mut() {
                 master.merge(&from);
@@ -316,10 +365,34 @@ impl Player {
     }
 }
 
+/// The paths of the siblings of what stands at a path.
+fn siblings_at(tree: &Tree, path: &TreePath) -> Vec<TreePath> {
+    siblings_of(tree, tree.lookup(path).unwrap())
+}
+
+fn siblings_of(tree: &Tree, node: NodeId) -> Vec<TreePath> {
+    let siblings: BTreeSet<TreePath> =
+        tree.siblings_of(node).into_iter().map(|sibling| tree.path(sibling).unwrap()).collect();
+    siblings.into_iter().collect()
+}
+
+/// Siblings that go with their path, whether a deed removes or moves it; but one that it is renamed over.
+fn following(tree: &Tree, deed: &Deed, before: &Plain) -> Vec<TreePath> {
+    let (from, to) = match deed {
+        Deed::Remove(path) => (path, path),
+        Deed::Move(from, to) | Deed::MoveOver(from, to) => (from, to),
+        _ => return vec![],
+    };
+    let mut siblings = siblings_at(tree, from);
+    siblings.retain(|sibling| sibling != to && before.contains_key(sibling));
+    siblings
+}
+
 /// The tree of a master's changes, absorbed in one batch.
 fn all_at_once(master: &Master) -> Picture {
     let all: Vec<_> = master.changes.values().cloned().collect();
     let mut tree = Tree::new();
+    let _ = tree.show_siblings(master.siblings.clone());
     let updates = updates(&master.changes, &all, &tree);
     let _: TreeDelta = tree.absorb(updates, &master.changes);
     history::picture(&tree)
@@ -339,6 +412,18 @@ fn by_node(tree: &Tree) -> ByNode {
 
 /// What the last absorption did not list is as it was.
 fn assert_delta_tells_all(before: &Picture, conflicts: &ByNode, master: &Master) {
+    assert_entries_are_listed(before, master);
+    let now = by_node(&master.tree);
+    for key in conflicts.keys().chain(now.keys()) {
+        if conflicts.get(key) != now.get(key) {
+            let entry = master.tree.members_of_entry(key.0);
+            let standing = entry.first().copied().unwrap_or(key.0);
+            assert!(master.delta.conflicts_changed.contains(&standing), "{key:?}");
+        }
+    }
+}
+
+fn assert_entries_are_listed(before: &Picture, master: &Master) {
     let entry_of = |picture: &Picture| -> BTreeMap<NodeId, EntryView> {
         let views = picture.entries.values();
         views.flat_map(|v| v.nodes.iter().map(|seen| (seen.node, v.clone()))).collect()
@@ -347,18 +432,10 @@ fn assert_delta_tells_all(before: &Picture, conflicts: &ByNode, master: &Master)
     for node in old.keys().chain(new.keys()) {
         let (was, is) = (old.get(node), new.get(node));
         if was != is {
-            let members = master.tree.members_of_entry(*node);
-            let mut members = members.iter().chain(is.is_none().then_some(node));
+            let members = is.iter().flat_map(|view| view.nodes.iter().map(|seen| &seen.node));
+            let mut members = members.chain(is.is_none().then_some(node));
             let is_listed = members.any(|member| master.delta.nodes.contains(member));
             assert!(is_listed, "{was:?} became {is:?}");
-        }
-    }
-    let now = by_node(&master.tree);
-    for key in conflicts.keys().chain(now.keys()) {
-        if conflicts.get(key) != now.get(key) {
-            let entry = master.tree.members_of_entry(key.0);
-            let standing = entry.first().copied().unwrap_or(key.0);
-            assert!(master.delta.conflicts_changed.contains(&standing), "{key:?}");
         }
     }
 }

@@ -5,9 +5,13 @@
 //! the values it answers with. `history` turns what users do into changes, `laws` plays random histories.
 
 mod conflicts;
+mod dice;
 pub(crate) mod history;
 mod laws;
+mod sibling_deeds;
+mod siblings;
 mod table;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use self::conflicts::distinct;
 use super::register::{
     Birth, Carried, Causality, Content, Deletion, Place, Register, Value, Write,
 };
+use super::sibling_names::MasterNames;
 use super::tree::Contents;
 use crate::values::{Body, ChangeId, Conflict, EntryView, Seen, SeenNodes};
 use crate::vocabulary::{Attributes, Kind, NodeId, Stamp, TreePath, VersionVector};
@@ -62,6 +67,7 @@ struct Op {
 #[derive(Debug)]
 pub(crate) struct Naive {
     changes: Changes,
+    masters: Option<MasterNames>,
     kinds: BTreeMap<NodeId, Kind>,
     all: BTreeMap<(NodeId, Register), Vec<Op>>,
     current: BTreeMap<(NodeId, Register), Vec<Op>>,
@@ -116,9 +122,11 @@ fn current(ops: &[Op]) -> Vec<Op> {
 }
 
 impl Naive {
-    pub(crate) fn new(changes: &Changes) -> Self {
+    /// `masters`: what they are called in the names of siblings, if these are shown.
+    pub(crate) fn new(changes: &Changes, masters: Option<MasterNames>) -> Self {
         let mut naive = Self {
             changes: changes.clone(),
+            masters,
             kinds: BTreeMap::new(),
             all: BTreeMap::new(),
             current: BTreeMap::new(),
@@ -219,6 +227,7 @@ impl Naive {
     /// R3. What a delete has seen of a node that lives on is removed.
     fn content_values(&self, node: NodeId) -> Vec<(Stamp, Content)> {
         let removed = self.removed(node);
+        let closed = self.closed(node);
         let all = self.register(node, Register::Content).iter().map(|op| match &op.value {
             Value::Content(content) => (op.stamp, content.clone()),
             other => panic!("{other:?} is no content"),
@@ -226,7 +235,9 @@ impl Naive {
         let all: Vec<_> = all
             .map(|(stamp, mut content)| {
                 content.carried.retain(|carried| {
-                    !removed.contains(&carried.stamp) && !self.is_ended(node, carried.stamp)
+                    let is_closed = closed.contains_key(&carried.stamp);
+                    let is_removed = removed.contains(&carried.stamp) || is_closed;
+                    !is_removed && !self.is_ended(node, carried.stamp)
                 });
                 (stamp, content)
             })
@@ -342,13 +353,22 @@ impl Naive {
         let equal = values.iter().map(|(_, content)| &content.body);
         let equal = equal.filter(|body| body.same_bytes(&newest.body));
         let body = equal.max_by_key(|body| body.mtime()).unwrap().clone();
+        let open = distinct(self.all_open(node), &body);
+        Contents { stamp, body, open }
+    }
+
+    /// All that is open, whatever it holds.
+    fn all_open(&self, node: NodeId) -> Vec<Carried> {
+        let values = self.content_values(node);
         let mut open = vec![];
+        let closed = self.closed(node);
         for (stamp, content) in &values {
-            open.push(Carried { stamp: *stamp, body: content.body.clone() });
+            if !closed.contains_key(stamp) {
+                open.push(Carried { stamp: *stamp, body: content.body.clone() });
+            }
             open.extend_from_slice(&content.carried);
         }
-        let open = distinct(open, &body);
-        Contents { stamp, body, open }
+        open
     }
 
     fn body(&self, node: NodeId) -> Body {
@@ -399,8 +419,10 @@ impl Naive {
             };
             (path.clone(), view)
         });
+        let mut entries: BTreeMap<_, _> = entries.collect();
+        self.show_siblings(&mut entries);
         Picture {
-            entries: entries.collect(),
+            entries,
             conflicts: self.conflicts(),
             fallen: self.fallen(),
             held: self.held.clone(),

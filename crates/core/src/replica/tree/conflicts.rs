@@ -40,6 +40,7 @@ impl Tree {
     /// The open conflicts of the entry that `node` is part of; none if it is not in the tree.
     #[must_use]
     pub fn conflicts_at(&self, node: NodeId) -> Vec<Conflict> {
+        let node = self.path_of_sibling(node).unwrap_or(node);
         let Some(key) = self.key(node) else { return Vec::new() };
         let entry = self.entry_keys(key);
         let open = entry.iter().flat_map(|&key| self.open_kinds(key).map(move |kind| (key, kind)));
@@ -74,6 +75,14 @@ impl Tree {
             }
         }
         changed
+    }
+
+    pub(super) fn open_conflicts(&self) -> impl Iterator<Item = (Key, ConflictKind)> + '_ {
+        self.conflicts.0.iter().copied()
+    }
+
+    pub(super) fn is_open(&self, standing: Key, kind: ConflictKind) -> bool {
+        self.conflicts.0.contains(&(standing, kind))
     }
 
     fn open_kinds(&self, key: Key) -> impl Iterator<Item = ConflictKind> + '_ {
@@ -241,15 +250,21 @@ impl Tree {
 
     /// What of a file or link is open besides what stands: of other bytes, each once, by falling stamp.
     pub(super) fn open_versions(&self, key: Key) -> Vec<Carried> {
+        distinct(self.all_open(key), |version| version)
+    }
+
+    /// The same with all writes of equal bytes, in no order: whoever closes a version closes all of these.
+    pub(super) fn all_open(&self, key: Key) -> Vec<Carried> {
         let contents = self.live_contents(key);
         let Some(newest) = contents.last() else { return Vec::new() };
         let written = contents.iter().map(|content| Carried {
             stamp: self.interner.stamp(content.stamp),
             body: content.body.clone(),
         });
+        let written = written.filter(|version| !self.is_closed(key, version.stamp));
         let carried = contents.iter().flat_map(|content| self.live_carried(key, content).cloned());
         let others = written.chain(carried).filter(|other| !other.body.same_bytes(&newest.body));
-        distinct(others.collect(), |version| version)
+        others.collect()
     }
 }
 

@@ -14,8 +14,15 @@ impl Tree {
     #[must_use]
     pub fn ever_at(&self, path: &TreePath) -> Vec<NodeId> {
         let Some(name) = path.names().last() else { return vec![NodeId::ROOT] };
-        let now: Vec<NodeId> =
-            self.lookup(path).map(|node| self.members_of_entry(node)).unwrap_or_default();
+        let now = self.lookup(path).map(|node| match self.sibling_view(node) {
+            Some(sibling) => {
+                let shown = sibling.nodes.iter().map(|seen| seen.node);
+                let held = |node| self.version_shown(node).map_or(node, |(holder, _)| holder);
+                shown.map(held).collect()
+            }
+            None => self.members_of_entry(node),
+        });
+        let now: Vec<NodeId> = now.unwrap_or_default();
         let is_called_so =
             |node: &&Node| node.place.as_ref().is_some_and(|place| *place.name == *name.as_bytes());
         let fitting = self.nodes.iter().filter(is_called_so);

@@ -162,6 +162,13 @@ impl Tree {
             (Register::Place, _) => self.set_places(key, values, batch),
             (Register::Content, _) => self.set_contents(key, values, causality, batch),
             (Register::Deleted, _) => self.set_removals(key, values, causality, batch),
+            (Register::Version(version), _) => {
+                let made = values.into_iter().filter_map(|written| match written.value {
+                    Value::Version(made) => made,
+                    _ => None,
+                });
+                self.nodes[key.0 as usize].rare_mut().closed.insert(version, made.collect());
+            }
             (Register::Mode, Value::Mode(mode)) => self.nodes[key.0 as usize].mode = mode,
             (Register::Owner, Value::Owner(owner)) => {
                 self.nodes[key.0 as usize].owner = self.interner.owner_number(Some(owner));

@@ -8,7 +8,8 @@
 //!    that holds has seen all of it (`witness`, R3, R4), or if it has such a child (`attach`, R5),
 //! 3. directories of one name in one shown directory are one (`unions`, R6),
 //! 4. what several writers wrote and nobody has chosen from is a conflict (`conflicts`, R6, R7, R9),
-//! 5. what a delete has seen of a node that lives on is none of its contents (`removed`, R3).
+//! 5. what a delete has seen of a node that lives on is none of its contents (`removed`, R3),
+//! 6. what is open may be shown as a file of its own, beside the path (`siblings`, R9).
 //!
 //! Absorbing costs as much as what the updates touch, and for a union or its end the children of its
 //! smaller side; the size of the tree is in it by its logarithm only. Nothing is ever written back, and
@@ -22,6 +23,7 @@ mod intern;
 mod node;
 mod places;
 mod removed;
+mod siblings;
 mod unions;
 mod view;
 mod witness;
@@ -36,6 +38,7 @@ pub use view::{Contents, Entries};
 use self::conflicts::OpenConflicts;
 use self::intern::{Interner, number};
 use self::node::{Directory, Key, Matter, Node, Placement};
+use self::siblings::Siblings;
 use self::unions::Unions;
 use self::witness::Witnesses;
 use super::register::{Causality, Update};
@@ -55,6 +58,8 @@ pub struct Tree {
     /// The deleted directories that a live child keeps in the tree (R5).
     held: BTreeSet<Key>,
     conflicts: OpenConflicts,
+    /// None unless open versions are to be shown beside their paths.
+    siblings: Option<Box<Siblings>>,
 }
 
 /// What one call of `absorb` has to look at.
@@ -96,6 +101,7 @@ impl Tree {
             fallen: BTreeSet::new(),
             held: BTreeSet::new(),
             conflicts: OpenConflicts::default(),
+            siblings: None,
         }
     }
 
@@ -119,8 +125,9 @@ impl Tree {
             }
         }
         let conflicts_changed = self.update_conflicts(&batch.touched);
+        let siblings = self.update_siblings(&batch.touched);
         TreeDelta {
-            nodes: batch.touched.iter().map(|&key| self.id(key)).collect(),
+            nodes: batch.touched.iter().map(|&key| self.id(key)).chain(siblings).collect(),
             conflicts_changed: conflicts_changed.into_iter().map(|key| self.id(key)).collect(),
         }
     }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::intern::{OwnerNumber, Tick};
 use crate::replica::register::Carried;
 use crate::values::{Body, FileContent, LinkTarget};
-use crate::vocabulary::{Kind, Mode, NodeId, Timestamp};
+use crate::vocabulary::{Kind, Mode, NodeId, Stamp, Timestamp};
 
 /// A node's number in this tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +132,8 @@ pub(super) struct Rare {
     pub(super) xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
     /// The newest `touch` of a file or link.
     pub(super) touch: Option<(Tick, Timestamp)>,
+    /// Versions that were closed one by one, and the nodes that were made of them.
+    pub(super) closed: BTreeMap<Stamp, Vec<NodeId>>,
 }
 
 /// A node.
@@ -143,6 +145,8 @@ pub(super) struct Node {
     pub(super) matter: Matter,
     /// Of the newest content; of a directory, of its birth.
     pub(super) stamp: Tick,
+    /// Of its birth.
+    pub(super) born: Tick,
     pub(super) mode: Mode,
     pub(super) owner: OwnerNumber,
     /// All its places and contents are covered by a delete that is not void (R3, R4).
@@ -160,6 +164,7 @@ impl Node {
             place: None,
             matter: Matter::Unborn,
             stamp,
+            born: stamp,
             mode: Mode::new(0o755),
             owner: OwnerNumber::default(),
             is_dead: false,
@@ -204,6 +209,11 @@ impl Node {
     /// The current contents by rising stamp, if there are several or some are carried.
     pub(super) fn several_contents(&self) -> &[ContentValue] {
         self.rare.as_ref().map_or(&[], |rare| &rare.contents)
+    }
+
+    /// Versions that were closed one by one, and the nodes that were made of them.
+    pub(super) fn closed(&self) -> Option<&BTreeMap<Stamp, Vec<NodeId>>> {
+        self.rare.as_ref().map(|rare| &rare.closed)
     }
 
     /// What stands, with the mtime of its write.

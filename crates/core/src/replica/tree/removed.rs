@@ -66,7 +66,16 @@ impl Tree {
         key: Key,
         content: &'a ContentValue,
     ) -> impl Iterator<Item = &'a Carried> {
-        content.carried.iter().filter(move |carried| !self.is_removed(key, carried.stamp))
+        let is_left = move |carried: &&Carried| {
+            !self.is_removed(key, carried.stamp) && !self.is_closed(key, carried.stamp)
+        };
+        content.carried.iter().filter(is_left)
+    }
+
+    /// Whether somebody has closed this version apart from all others (R9).
+    pub(super) fn is_closed(&self, key: Key, version: Stamp) -> bool {
+        let closed = self.nodes[key.0 as usize].closed();
+        closed.is_some_and(|closed| closed.contains_key(&version))
     }
 
     fn is_removed(&self, key: Key, stamp: Stamp) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Tree;
 use super::node::{DirectoryPlace, Key, Keys, Placement};
 use crate::replica::register::{Carried, Content, Place};
+use crate::replica::sibling_names::Stem;
 use crate::values::{Body, EntryView, Seen, TreeView};
 use crate::vocabulary::{Attributes, Kind, Name, NodeId, Stamp, TreePath, Xattrs};
 
@@ -110,8 +111,8 @@ impl Tree {
         Some(Contents { stamp, body, open: self.open_versions(key) })
     }
 
-    /// All current values of the node's content register that no delete has seen, by rising stamp; none
-    /// of a directory.
+    /// All current values of the node's content register that no delete has seen and nobody has closed, by
+    /// rising stamp; none of a directory.
     #[must_use]
     pub fn content_values(&self, node: NodeId) -> Vec<(Stamp, Content)> {
         let Some(key) = self.key(node) else { return Vec::new() };
@@ -126,6 +127,10 @@ impl Tree {
             }
             several => several
                 .iter()
+                .filter(|value| {
+                    let stamp = self.interner.stamp(value.stamp);
+                    value.stamp == node.stamp || !self.is_closed(key, stamp)
+                })
                 .map(|value| {
                     let carried = self.live_carried(key, value).cloned().collect();
                     let content = Content { body: value.body.clone(), carried };
@@ -190,8 +195,12 @@ impl Tree {
     #[must_use]
     pub fn lookup(&self, path: &TreePath) -> Option<NodeId> {
         let mut here = Key::ROOT;
-        for name in path.names() {
-            here = *self.keys_at(here, name.as_bytes()).first()?;
+        for (index, name) in path.names().iter().enumerate() {
+            match self.keys_at(here, name.as_bytes()).first() {
+                Some(&there) => here = there,
+                None if index + 1 == path.names().len() => return self.sibling_called(here, name),
+                None => return None,
+            }
         }
         Some(self.id(here))
     }
@@ -199,7 +208,7 @@ impl Tree {
     /// The path of the entry that `node` is part of; none if it is not in the tree.
     #[must_use]
     pub fn path(&self, node: NodeId) -> Option<TreePath> {
-        self.path_of(self.key(node)?)
+        self.sibling_path(node).or_else(|| self.path_of(self.key(node)?))
     }
 
     /// All nodes that were ever born, the root first, dead ones among them.
@@ -211,7 +220,7 @@ impl Tree {
     #[must_use]
     pub fn entries(&self) -> Entries<'_> {
         let mut entries = Entries { tree: self, ahead: Vec::new() };
-        entries.push_children(&TreePath::root(), Key::ROOT);
+        entries.push_children(&TreePath::root(), NodeId::ROOT);
         entries
     }
 
@@ -239,18 +248,46 @@ impl Tree {
 
 impl TreeView for Tree {
     fn entry(&self, node: NodeId) -> Option<EntryView> {
-        self.entry_of(&self.entry_keys(self.key(node)?))
+        let sibling = self.sibling_view(node);
+        sibling.or_else(|| self.entry_of(&self.without_siblings(self.entry_keys(self.key(node)?))))
     }
 
     fn child(&self, directory: NodeId, name: &Name) -> Option<NodeId> {
-        let keys = self.keys_at(self.key(directory)?, name.as_bytes());
-        keys.first().map(|&key| self.id(key))
+        let directory = self.key(directory)?;
+        let standing = self.keys_at(directory, name.as_bytes()).first().map(|&key| self.id(key));
+        standing.or_else(|| self.sibling_called(directory, name))
     }
 
     fn children(&self, directory: NodeId) -> Vec<(Name, NodeId)> {
         let Some(key) = self.key(directory) else { return Vec::new() };
         let children = self.children_of(key).into_iter();
-        children.map(|key| (self.name(key), self.id(key))).collect()
+        let mut children: Vec<_> = children.map(|key| (self.name(key), self.id(key))).collect();
+        let siblings = self.siblings_in(key);
+        if !siblings.is_empty() {
+            children.extend(siblings);
+            children.sort();
+        }
+        children
+    }
+
+    fn siblings(&self, node: NodeId) -> Vec<NodeId> {
+        self.siblings_of(node)
+    }
+
+    fn sibling_of(&self, node: NodeId) -> Option<NodeId> {
+        self.path_of_sibling(node)
+    }
+
+    fn was_sibling(&self, node: NodeId, name: &Name) -> bool {
+        let node = self.key(node).map(|key| &self.nodes[key.0 as usize]);
+        let gone = node.filter(|node| !node.is_attached && node.directory().is_none());
+        let place = gone.and_then(|node| node.place.as_ref());
+        place.is_some_and(|place| *place.name != *name.as_bytes())
+            && Stem::of_name(name.as_bytes()).is_some()
+    }
+
+    fn knows(&self, node: NodeId) -> bool {
+        self.key(node).is_some() || self.path_of_sibling(node).is_some()
     }
 }
 
@@ -304,7 +341,7 @@ impl Tree {
         (self.interner.stamp(place.stamp), Place { parent: self.id(place.parent), name })
     }
 
-    fn seen_of(&self, key: Key) -> Seen {
+    pub(super) fn seen_of(&self, key: Key) -> Seen {
         let node = &self.nodes[key.0 as usize];
         let stamp = |tick| self.interner.stamp(tick);
         let (mut places, mut contents) = (smallvec::SmallVec::new(), smallvec::SmallVec::new());
@@ -336,7 +373,7 @@ impl Tree {
         }
     }
 
-    fn attributes_of(&self, key: Key) -> Attributes {
+    pub(super) fn attributes_of(&self, key: Key) -> Attributes {
         let node = &self.nodes[key.0 as usize];
         Attributes {
             mode: node.mode,
@@ -351,13 +388,13 @@ impl Tree {
 pub struct Entries<'a> {
     tree: &'a Tree,
     /// The standing nodes of entries still to come, the next one last.
-    ahead: Vec<(TreePath, Key)>,
+    ahead: Vec<(TreePath, NodeId)>,
 }
 
 impl Entries<'_> {
-    fn push_children(&mut self, path: &TreePath, key: Key) {
-        let children = self.tree.children_of(key).into_iter().rev();
-        self.ahead.extend(children.map(|key| (path.join(&self.tree.name(key)), key)));
+    fn push_children(&mut self, path: &TreePath, directory: NodeId) {
+        let children = self.tree.children(directory).into_iter().rev();
+        self.ahead.extend(children.map(|(name, node)| (path.join(&name), node)));
     }
 }
 
@@ -365,15 +402,15 @@ impl Iterator for Entries<'_> {
     type Item = (TreePath, EntryView);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (path, key) = self.ahead.pop()?;
-        if self.tree.is_directory(key) {
-            self.push_children(&path, key);
+        let (path, node) = self.ahead.pop()?;
+        let entry = self.tree.entry(node)?;
+        if entry.body.kind() == Kind::Directory {
+            self.push_children(&path, node);
         }
-        let entry = self.tree.entry_of(&self.tree.entry_keys(key))?;
         Some((path, entry))
     }
 }
 
-fn name_of(place: &Placement) -> Name {
+pub(super) fn name_of(place: &Placement) -> Name {
     Name::new(Arc::clone(&place.name)).expect("it came from a name")
 }

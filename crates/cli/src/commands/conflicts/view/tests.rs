@@ -27,6 +27,7 @@ fn version(id: &str, master: &str, stands: bool) -> VersionReport {
         stands,
         here: None,
         elsewhere: None,
+        sibling: None,
     }
 }
 
