@@ -294,6 +294,16 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     70506688,
 ];
 
+/// Seeds that failed once with conflicts shown as siblings.
+const REGRESSIONS_OF_SIBLINGS: &[u64] = &[
+    // A link took the place of a file while a sibling of that was being written to: what was written came back by
+    // the path's name, and took it from the link.
+    102447,
+    // A version was to be kept and its sibling to be put: by then it was no longer staged, and the sibling was
+    // not put for good.
+    111845,
+];
+
 fn check(seed: u64, wishes: Wishes) {
     let history = History::new(seed, wishes);
     let report = run(&history, Lines::Count);
@@ -320,6 +330,11 @@ fn seeds_that_failed_once_with_rare_faults_keep_every_property() {
 #[test]
 fn seeds_that_failed_once_with_everything_keep_every_property() {
     REGRESSIONS_OF_EVERYTHING.iter().for_each(|&seed| check(seed, everything_but_siblings()));
+}
+
+#[test]
+fn seeds_that_failed_once_with_siblings_keep_every_property() {
+    REGRESSIONS_OF_SIBLINGS.iter().for_each(|&seed| check(seed, Wishes::everything()));
 }
 
 #[test]

@@ -245,6 +245,26 @@ fn sibling_that_two_edit_becomes_two() {
 }
 
 #[test]
+fn hidden_file_that_goes_leaves_the_others_their_names() {
+    let mut masters = Masters::new();
+    for (name, text) in [("p", "1"), ("q", "22"), ("r", "333")] {
+        masters.create(1, name, text);
+    }
+    masters.meet();
+    for (at, name) in ["p", "q", "r"].into_iter().enumerate() {
+        masters.rename(at, name, "f");
+    }
+    masters.meet();
+    let all = masters.tree(0);
+    let names: Vec<&str> = all.iter().map(|line| line.split('=').next().unwrap()).collect();
+    assert_eq!(names, ["f", "f (conflict b 1)", "f (conflict b 2)"]);
+    masters.remove(2, "f (conflict b 1)");
+    masters.check(&[&all[0], &all[2]]);
+    masters.edit(0, "f (conflict b 2)", "4444");
+    masters.check(&[&all[0], "f (conflict b 2)=4"]);
+}
+
+#[test]
 fn number_is_not_used_twice_and_real_files_keep_their_names() {
     let mut masters = edited();
     masters.create(2, "page (conflict a 2).html", "x");

@@ -262,9 +262,8 @@ impl Engine {
             self.retained.insert(hash);
             self.queued.push(Output::Retain { hash, bytes: None });
             self.transfer.at_hand.hand_over(hash);
-            if arrival.nodes.is_empty() {
-                self.transfer.at_hand.consumed(&hash);
-            }
+            // A file that is to hold it, as a sibling does, has it from there.
+            self.transfer.at_hand.consumed(&hash);
         }
     }
 
