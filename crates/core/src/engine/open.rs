@@ -7,7 +7,7 @@ use super::copied::Copied;
 use super::peers::Peers;
 use super::problems::Problems;
 use super::{Engine, Signer, Turn, gossip, guard};
-use crate::replica::{OpenError as ReplicaError, Replica};
+use crate::replica::{OpenError as ReplicaError, Replica, Tree};
 use crate::snapshot::forget_put_aside;
 use crate::transfer::Transfer;
 use crate::values::{Base, BaseError, BaseId, SignedChange, TreeView};
@@ -113,8 +113,7 @@ impl Engine {
             stored.intents.iter().map(|(id, _)| BaseId(*id)).collect();
         let is_copied = disturbed.remove(&BaseId(COPIED_HERE));
         let copied = Copied::new(is_copied, &base, &replica);
-        let nodes = replica.tree().nodes();
-        let touched = nodes.filter(|&node| !is_at_rest(&base, replica.tree(), node)).collect();
+        let touched = unrest(&base, replica.tree());
         Ok(Self {
             identity,
             replica,
@@ -162,6 +161,15 @@ impl Engine {
             outputs: VecDeque::new(),
         })
     }
+}
+
+/// The nodes for which something may have to be done, as far as the base goes.
+fn unrest(base: &Base, tree: &Tree) -> BTreeSet<NodeId> {
+    let listed = base.iter().flat_map(|(_, entry)| &entry.nodes).map(|seen| seen.node);
+    // What was shown for an open version is not among the tree's nodes, neither before it is closed nor after.
+    let closed = listed.filter(|&node| !tree.knows(node));
+    let nodes = tree.nodes().chain(tree.shown_siblings()).chain(closed);
+    nodes.filter(|&node| !is_at_rest(base, tree, node)).collect()
 }
 
 /// Whether nothing is to be done for a node, as far as the base goes: it is where the tree has it, and as

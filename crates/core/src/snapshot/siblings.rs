@@ -4,6 +4,7 @@ use super::acts::Writer;
 use super::matching::Verdict;
 use super::survey::{Sighting, found_body};
 use crate::values::{BaseEntry, BaseId, SeenNodes, TreeView};
+use crate::vocabulary::NodeId;
 
 /// What has become of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,21 +20,27 @@ impl<T: TreeView> Writer<'_, T> {
     /// something else.
     pub(super) fn with_siblings(&self, entry: &BaseEntry, follow: Follow) -> SeenNodes {
         let mut nodes = entry.nodes.clone();
-        let siblings = entry.standing().map(|node| self.tree.siblings(node)).unwrap_or_default();
-        for sibling in siblings {
+        // Who sees it elsewhere than the tree has it, sees it without them.
+        let at_path = entry.standing().filter(|&node| self.is_in_place(node, entry));
+        for sibling in at_path.map(|node| self.tree.siblings(node)).unwrap_or_default() {
             let known = self.base.by_node(sibling);
             let Some((id, beside)) = known.and_then(|id| Some((id, self.base.entry(id)?))) else {
                 continue;
             };
-            let is_there = self.tree.entry(sibling).is_some_and(|view| {
-                view.name == beside.name && self.base.by_node(view.parent) == Some(beside.parent)
-            });
             let of_entry = nodes.iter().any(|seen| seen.node == sibling);
+            let is_there = self.is_in_place(sibling, beside);
             if is_there && !of_entry && self.follows(id, beside, follow) {
                 nodes.extend(beside.nodes.iter().filter(|seen| seen.node == sibling).cloned());
             }
         }
         nodes
+    }
+
+    /// Whether the base has a node where the tree has it.
+    fn is_in_place(&self, node: NodeId, entry: &BaseEntry) -> bool {
+        self.tree.entry(node).is_some_and(|view| {
+            view.name == entry.name && self.base.by_node(view.parent) == Some(entry.parent)
+        })
     }
 
     fn follows(&self, id: BaseId, beside: &BaseEntry, follow: Follow) -> bool {

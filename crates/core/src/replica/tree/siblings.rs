@@ -85,6 +85,11 @@ impl Tree {
         changed
     }
 
+    /// What is shown as a sibling.
+    pub fn shown_siblings(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.siblings.iter().flat_map(|siblings| siblings.shown.keys().copied())
+    }
+
     /// Brings the siblings in line with the entries of these nodes; answers what of them may differ.
     pub(super) fn update_siblings(&mut self, touched: &BTreeSet<Key>) -> BTreeSet<NodeId> {
         let Some(mut siblings) = self.siblings.take() else { return BTreeSet::new() };
