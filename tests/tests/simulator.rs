@@ -292,6 +292,8 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // Siblings: who removed a file where another master had renamed it from, removed what was beside it at its new
     // path; what stood for an open version was neither put there nor removed after a restart.
     59401067, 59404298, 59410021,
+    // Of a version of a conflict a master had the content in another file only, which a user removed.
+    59427787,
     // The property's faults: a daemon ended before it had recorded what a user wanted back; a version to which a
     // program might still write was not taken for kept, though nothing else was there to be kept.
     59122716, 59203220,

@@ -85,8 +85,27 @@ impl Engine {
                 self.queued.push(Output::Retain { hash, bytes: None });
             } else if self.base.by_hash(hash).next().is_none() {
                 missing.insert(hash, size);
+            } else {
+                self.base.rely_on(hash);
             }
         }
         self.transfer.want_retained(node, &missing);
+    }
+
+    /// Where the only file is gone that held a version of an open conflict, that is had from others.
+    pub(super) fn retain_what_was_lost(&mut self) {
+        let lost = self.base.take_lost();
+        if lost.is_empty() {
+            return;
+        }
+        let is_lost =
+            |body: &Body| matches!(body, Body::File(content) if lost.contains(&content.hash));
+        let known: Vec<NodeId> = self.conflicts.keys().copied().collect();
+        for node in known {
+            let open = self.replica.conflicts_at(node);
+            if open.iter().flat_map(|open| &open.versions).any(|version| is_lost(&version.body)) {
+                self.retain_versions(node, &open);
+            }
+        }
     }
 }

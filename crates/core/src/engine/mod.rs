@@ -402,6 +402,7 @@ impl Engine {
                 self.take_turns(now);
             }
         }
+        self.retain_what_was_lost();
         self.request_contents(now);
         if self.peers.compare_is_due(now) {
             for master in self.peers.masters() {

@@ -8,14 +8,18 @@
 //! names are swapped), only directories have children, names are unique in a directory, and the
 //! indices agree with the entries. What it lacks: any opinion on what should be there.
 
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
+pub use stored::{BaseError, BaseRow};
+
 use super::{Body, Location, ParkingId, Seen, SeenNodes};
 use crate::vocabulary::{
-    Attributes, ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Owner, Timestamp, TreePath,
+    Attributes, ContentHash, Fingerprint, Kind, Mode, Name, NodeId, Timestamp, TreePath,
 };
 
 /// The key of an entry: stable while the entry lives, never reused. The root's is 0.
@@ -60,33 +64,6 @@ impl BaseEntry {
     }
 }
 
-/// A row of the base as it is stored: opaque to the driver.
-pub type BaseRow = (u64, Option<Vec<u8>>);
-
-/// Rows that make no base: the base must be rebuilt from a scan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BaseError {
-    /// The row's bytes are no entry.
-    #[error("row {0} of the base can't be decoded")]
-    Undecodable(u64),
-    /// The row names a directory that is not there, or is none, or is below the row itself.
-    #[error("row {row} of the base is in {parent}, which does not lead to the root")]
-    Orphan {
-        /// The row.
-        row: u64,
-        /// The parent that it names.
-        parent: u64,
-    },
-    /// Two rows have one name in one directory.
-    #[error("rows {first} and {second} of the base have the same place")]
-    SamePlace {
-        /// The one.
-        first: u64,
-        /// The other.
-        second: u64,
-    },
-}
-
 /// The tree as it was last known to be on this disk.
 #[derive(Clone, Debug)]
 pub struct Base {
@@ -102,6 +79,10 @@ pub struct Base {
     dirty: BTreeSet<BaseId>,
     /// Directories that a node has left, since this was last asked for.
     parted: BTreeSet<BaseId>,
+    /// Contents that are needed, and that only the files here hold.
+    relied_on: BTreeSet<ContentHash>,
+    /// Of these, what a file has ceased to hold since this was last asked for.
+    released: BTreeSet<ContentHash>,
     next: u64,
 }
 
@@ -351,47 +332,20 @@ impl Base {
         entries.flat_map(|entry| entry.nodes.iter().map(|seen| seen.node)).collect()
     }
 
-    /// The rows that changed since the last call, by key.
-    pub fn take_dirty_rows(&mut self) -> Vec<BaseRow> {
-        let dirty = std::mem::take(&mut self.dirty);
-        dirty.into_iter().map(|id| (id.0, self.entry(id).map(encode))).collect()
+    /// Notes that a content is needed that a file here holds: when none does any more, that is told.
+    pub fn rely_on(&mut self, hash: ContentHash) {
+        self.relied_on.insert(hash);
     }
 
-    /// Puts a base together from its rows, in any order. No rows make an empty base.
-    pub fn load(rows: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Result<Self, BaseError> {
-        let mut base = Self::without_root();
-        // Nearly everything belongs to a few: their names are kept once.
-        let mut owners: BTreeSet<Owner> = BTreeSet::new();
-        for (row, bytes) in rows {
-            let id = BaseId(row);
-            let (mut entry, rest) = postcard::take_from_bytes::<BaseEntry>(&bytes)
-                .map_err(|_| BaseError::Undecodable(row))?;
-            if let Some(owner) = &mut entry.attributes.owner {
-                match owners.get(owner) {
-                    Some(known) => *owner = known.clone(),
-                    None => _ = owners.insert(owner.clone()),
-                }
-            }
-            if id == BaseId::PARKING
-                || !rest.is_empty()
-                || entry.fingerprint.kind != entry.body.kind()
-            {
-                return Err(BaseError::Undecodable(row));
-            }
-            if id != BaseId::ROOT
-                && let Some(first) = base.child(entry.parent, &entry.name)
-            {
-                return Err(BaseError::SamePlace { first: first.0, second: row });
-            }
-            base.index(id, entry);
-            base.next = base.next.max(row + 1);
+    /// The contents that were relied on and that no file holds any more.
+    pub fn take_lost(&mut self) -> BTreeSet<ContentHash> {
+        let released = std::mem::take(&mut self.released);
+        let lost = released.into_iter().filter(|&hash| self.by_hash(hash).next().is_none());
+        let lost: BTreeSet<ContentHash> = lost.collect();
+        for hash in &lost {
+            self.relied_on.remove(hash);
         }
-        if !base.entries.contains_key(&BaseId::ROOT) {
-            base.index(BaseId::ROOT, root_entry());
-            base.dirty.insert(BaseId::ROOT);
-        }
-        base.check_reachable()?;
-        Ok(base)
+        lost
     }
 
     fn without_root() -> Self {
@@ -404,24 +358,9 @@ impl Base {
             hashes: BTreeSet::new(),
             dirty: BTreeSet::new(),
             parted: BTreeSet::new(),
+            relied_on: BTreeSet::new(),
+            released: BTreeSet::new(),
             next: 1,
-        }
-    }
-
-    fn check_reachable(&self) -> Result<(), BaseError> {
-        let mut reached = BTreeSet::from([BaseId::ROOT]);
-        let mut queue = vec![BaseId::ROOT, BaseId::PARKING];
-        while let Some(at) = queue.pop() {
-            for (_, child) in self.children(at) {
-                reached.insert(child);
-                if self.entries[&child].is_directory() {
-                    queue.push(child);
-                }
-            }
-        }
-        match self.entries.iter().find(|(id, _)| !reached.contains(id)) {
-            Some((id, entry)) => Err(BaseError::Orphan { row: id.0, parent: entry.parent.0 }),
-            None => Ok(()),
         }
     }
 
@@ -500,11 +439,10 @@ impl Base {
         self.objects.remove(&(entry.fingerprint.device, entry.fingerprint.inode, id));
         if let Body::File(content) = &entry.body {
             self.hashes.remove(&(hash_prefix(&content.hash), id));
+            if self.relied_on.contains(&content.hash) {
+                self.released.insert(content.hash);
+            }
         }
         Some(*entry)
     }
-}
-
-fn encode(entry: &BaseEntry) -> Vec<u8> {
-    postcard::to_allocvec(entry).expect("an entry has no unencodable part")
 }
